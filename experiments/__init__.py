@@ -1,0 +1,1 @@
+"""Configs, runners and the command."""

@@ -1,0 +1,1 @@
+"""Frozen encoders, run once, and their cached features."""

@@ -1,0 +1,1 @@
+"""User data, from any source, as a UserStore."""

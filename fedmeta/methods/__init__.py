@@ -1,0 +1,1 @@
+"""Each method is a file and a line in METHODS."""

@@ -1,0 +1,1 @@
+"""Oracles, contracts, parity and end-to-end tests."""
