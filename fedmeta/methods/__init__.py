@@ -1,1 +1,16 @@
-"""Each method is a file and a line in METHODS."""
+"""Each method is a file and a line here."""
+
+from fedmeta.methods.fedavg import FEDAVG, FEDAVG_FT
+from fedmeta.methods.fedprox import FEDPROX
+from fedmeta.methods.local import LOCAL
+from fedmeta.methods.maml import FOMAML, MAML
+from fedmeta.methods.meta_sgd import META_SGD
+from fedmeta.methods.method import Method
+from fedmeta.methods.reptile import REPTILE
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (LOCAL, FEDAVG, FEDAVG_FT, FEDPROX, REPTILE, FOMAML, MAML, META_SGD)
+}
+
+__all__ = ["METHODS", "Method"]

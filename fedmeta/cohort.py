@@ -1,0 +1,166 @@
+"""The engine: a chunk of users adapts in one batched program.
+
+The functions of a method are written for one user; here they are mapped over the users of a
+chunk with ``torch.func.vmap``, in the dual form of the first layer where the head and the
+method allow it and in the plain form otherwise. Users are independent, so padding, permuting
+or re-chunking them changes nothing, and a real client is a chunk of one.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from fedmeta.dual import Anchors, Dual, Geometry, anchors, geometry, task_of
+from fedmeta.dual import total as sum_over_users
+from fedmeta.heads import Tail
+from fedmeta.inner import Inner
+from fedmeta.learner import Model, Primal, is_aligned
+from fedmeta.methods import Method
+from fedmeta.types import Examples, Params, Task, Update
+
+
+class Trial(NamedTuple):
+    """One way to personalize: how to descend, on how many of the support examples."""
+
+    inner: Inner
+    shots: int
+
+
+def contribute(
+    method: Method,
+    model: Model,
+    theta: Params,
+    task: Task,
+    inner: Inner,
+    weight: Tensor | None = None,
+    gram: Geometry | None = None,
+    dual: bool | None = None,
+) -> Update:
+    """The weighted sum of the contributions of a chunk of users.
+
+    Args:
+        method: must have a ``contribute``.
+        model: head and loss.
+        theta: the server's parameters.
+        task: stacked over the U users of the chunk.
+        inner: the inner loop.
+        weight: weights of the users ``(U,)``; None: 1 each.
+        gram: :func:`fedmeta.dual.geometry` of the task, if it is at hand.
+        dual: force or forbid the dual form; None: where it applies.
+
+    Returns:
+        Sums in float64, without users whose contribution is not finite.
+
+    Raises:
+        ValueError: the method contributes nothing, or the dual form is forced where it does
+            not apply.
+    """
+    if method.contribute is None:
+        raise ValueError(f"method {method.name!r} does not federate: it has nothing to contribute")
+    step = method.contribute
+    aligned = is_aligned(task.support, inner.batch)
+    tail = _dual_tail(method, model, dual)
+
+    def plain(mine: Task) -> dict[str, Tensor]:
+        return step(Primal(model, aligned), theta, mine, inner)
+
+    def in_dual(one: Geometry, anchor: Anchors, mine: Task) -> dict[str, Tensor]:
+        learner = Dual(model, tail, one, anchor, aligned)
+        return step(learner, learner.start(theta), task_of(mine), inner)
+
+    if tail is None:
+        leaves: Params = vmap(plain)(task)
+        leaves, weights, finite = _weigh(leaves, weight)
+        total = {name: value.sum(0) for name, value in leaves.items()}
+    else:
+        leaves = vmap(in_dual)(gram or geometry(task), anchors(tail, theta, task), task)
+        leaves, weights, finite = _weigh(leaves, weight)
+        total = sum_over_users(tail, leaves, task)
+    return Update(
+        {name: value.double() for name, value in total.items()}, weights.double().sum(), finite
+    )
+
+
+def predict(
+    method: Method,
+    model: Model,
+    theta: Params,
+    task: Task,
+    trials: Sequence[Trial],
+    dual: bool | None = None,
+) -> list[Tensor]:
+    """Query logits ``(U, C, Q)`` of a chunk of users after adaptation, for each trial.
+
+    A trial with 0 shots is the un-adapted model.
+
+    Raises:
+        ValueError: the dual form is forced where it does not apply.
+    """
+    tail = _dual_tail(method, model, dual)
+    if tail is not None:
+        gram, anchor = geometry(task), anchors(tail, theta, task)
+    out = []
+    for inner, shots in trials:
+        limited = Task(first(task.support, shots), task.query)
+        aligned = is_aligned(limited.support, inner.batch)
+
+        def plain(mine: Task, inner: Inner = inner, aligned: bool = aligned) -> Tensor:
+            learner = Primal(model, aligned)
+            return learner.logits(method.adapt(learner, theta, mine, inner), mine.query)
+
+        def in_dual(
+            one: Geometry, at: Anchors, mine: Task, inner: Inner = inner, aligned: bool = aligned
+        ) -> Tensor:
+            learner = Dual(model, tail, one, at, aligned)
+            rows = task_of(mine)
+            phi = method.adapt(learner, learner.start(theta), rows, inner)
+            return learner.logits(phi, rows.query)
+
+        out.append(
+            vmap(plain)(limited) if tail is None else vmap(in_dual)(gram, anchor, limited)
+        )
+    return out
+
+
+def first(support: Examples, shots: int) -> Examples:
+    """A stacked support set of which only the first ``shots`` examples of a user count."""
+    present = (support.weight > 0) & (
+        torch.arange(support.weight.shape[-1], device=support.weight.device) < shots
+    )
+    count = present.sum(-1, keepdim=True).clamp(min=1)
+    return support._replace(weight=present.to(support.weight.dtype) / count)
+
+
+def _dual_tail(method: Method, model: Model, dual: bool | None) -> Tail | None:
+    possible = model.head.tail is not None and not method.per_weight_rates
+    if dual and not possible:
+        raise ValueError(
+            f"the dual form needs a head with an affine first layer and a method without"
+            f" per-weight rates; got head {model.head.name!r} and method {method.name!r}"
+        )
+    return model.head.tail if possible and dual is not False else None
+
+
+def _weigh(leaves: Params, weight: Tensor | None) -> tuple[Params, Tensor, Tensor]:
+    """Leaves times the users' weights, and zero where a user's are not finite.
+
+    Zeroing is by ``where``: a product with 0 would keep NaN.
+    """
+    some = next(iter(leaves.values()))
+    users = some.shape[0]
+    sums = torch.stack([value.flatten(1).sum(1) for value in leaves.values()])
+    finite = sums.isfinite().all(0)
+    weights = some.new_ones(users) if weight is None else weight.to(some)
+    weights = torch.where(finite, weights, 0.0)
+    if weight is None and bool(finite.all()):
+        return leaves, weights, finite
+
+    def scale(value: Tensor) -> Tensor:
+        shape = (users,) + (1,) * (value.dim() - 1)
+        kept = torch.where(finite.view(shape), value, 0.0)
+        return kept * weights.view(shape)
+
+    return {name: scale(value) for name, value in leaves.items()}, weights, finite

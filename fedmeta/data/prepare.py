@@ -1,0 +1,103 @@
+"""The one gate that every source passes: raw columns in, checked users out."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from fedmeta.config import DataConfig
+from fedmeta.data.labels import encode
+from fedmeta.data.raw import DataError, Raw
+from fedmeta.data.selection import select
+from fedmeta.data.splits import hashed
+from fedmeta.data.store import SPLITS, UserStore
+
+
+def prepare(raw: Raw, config: DataConfig) -> UserStore:
+    """Users sorted by id, each with its examples in the order of the source.
+
+    Users without a given split are divided by a hash of their ids before any is dropped, so
+    another ``support`` never moves a user to another split.
+
+    Raises:
+        DataError: no examples, unusable features or labels, an empty split, a class that no
+            train user has, a single class.
+    """
+    if not len(raw.user):
+        raise DataError(f"{raw.name}: no examples; at least three users with examples are needed")
+    _finite(raw)
+    label, classes = encode(raw.label, config.task, raw.name)
+    split = raw.split if raw.split is not None else hashed(raw.ids, config.seed, raw.name)
+    keep, dropped = select(raw, split, config)
+
+    alive = np.bincount(raw.user[keep], minlength=len(raw.ids)) > 0
+    order = np.array(sorted(np.flatnonzero(alive).tolist(), key=lambda u: raw.ids[u]))
+    rank = np.full(len(raw.ids), -1)
+    rank[order] = np.arange(len(order))
+    rows = np.flatnonzero(keep)
+    rows = rows[np.argsort(rank[raw.user[rows]], kind="stable")]
+    user, item, label = rank[raw.user[rows]], raw.item[rows], label[rows]
+
+    items = raw.items if isinstance(raw.items, np.ndarray) else tuple(raw.items)
+    if not keep.all():  # items that only dropped examples referred to need no encoding
+        used = np.zeros(len(items), dtype=bool)
+        used[item] = True
+        item = (np.cumsum(used) - 1)[item]
+        items = (
+            items[used]
+            if isinstance(items, np.ndarray)
+            else tuple(text for text, keep_it in zip(items, used, strict=True) if keep_it)
+        )
+    store = UserStore(
+        name=raw.name,
+        items=items,
+        item=item,
+        label=label,
+        offsets=np.concatenate([[0], np.cumsum(np.bincount(user))]).astype(np.int64),
+        ids=tuple(raw.ids[u] for u in order),
+        split=split[order],
+        classes=classes,
+        fold=None if raw.fold is None else raw.fold[rows],
+        bayes=None if raw.bayes is None else raw.bayes[order],
+        dropped=dropped,
+    )
+    return _with_train_classes(store) if classes else store
+
+
+def _finite(raw: Raw) -> None:
+    if not isinstance(raw.items, np.ndarray):
+        return
+    bad = ~np.isfinite(raw.items)
+    if bad.any():
+        item, column = (int(i) for i in np.argwhere(bad)[0])
+        row = int(np.flatnonzero(raw.item == item)[0]) + 1
+        title = repr(raw.columns[column]) if raw.columns else column
+        raise DataError(
+            f"{raw.name}: row {row}, feature {title} is {raw.items[item, column]}; features must "
+            "be finite float32 numbers: fill or remove these rows, or choose the columns with "
+            "--set data.feature-columns=A,B"
+        )
+
+
+def _with_train_classes(store: UserStore) -> UserStore:
+    """The store with the classes that remain, every one of them known to train users."""
+    code = np.repeat(store.split, store.sizes())
+    known = np.bincount(store.label[code == 0].astype(np.int64), minlength=len(store.classes)) > 0
+    for index, name in enumerate(SPLITS):
+        present = np.unique(store.label[code == index]).astype(np.int64)
+        new = present[~known[present]].tolist()
+        if new:
+            names = ", ".join(store.classes[label] for label in new[:8])
+            more = f" and {len(new) - 8} more" if len(new) > 8 else ""
+            raise DataError(
+                f"{store.name}: labels in {name} never seen in train: {names}{more}; users share "
+                "one set of classes: divide the users otherwise (data.split-column, data.seed) "
+                "or remove these labels"
+            )
+    if known.sum() < 2:
+        raise DataError(
+            f"{store.name}: one class only ({store.classes[int(np.argmax(known))]}); "
+            "classification needs two: is data.label-column right?"
+        )
+    position = np.cumsum(known) - 1
+    classes = tuple(name for name, used in zip(store.classes, known, strict=True) if used)
+    return replace(store, label=position[store.label], classes=classes)

@@ -1,0 +1,64 @@
+"""Every source of users by its name or file ending: to add one is a file and a line here."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from fedmeta.config import DataConfig
+from fedmeta.data.arrays import read_npz
+from fedmeta.data.digits import digits
+from fedmeta.data.files import read_table
+from fedmeta.data.hub import hub
+from fedmeta.data.preferences import preferences
+from fedmeta.data.prepare import prepare
+from fedmeta.data.raw import DataError, Raw, nearest
+from fedmeta.data.store import UserStore
+
+SOURCES: dict[str, Callable[[DataConfig], Raw]] = {
+    "preferences": preferences,
+    "digits": digits,
+}
+FILES: dict[str, Callable[[Path, DataConfig], Raw]] = {
+    ".jsonl": read_table,
+    ".jsonl.gz": read_table,
+    ".csv": read_table,
+    ".csv.gz": read_table,
+    ".parquet": read_table,
+    ".parquet.gz": read_table,
+    ".npz": read_npz,
+}
+DATA: dict[str, str] = {
+    "preferences": "generated: which of a pool of messages each user wants (text, two classes)",
+    "digits": "scikit-learn's 1,797 handwritten digits, partitioned over users (ten classes)",
+    "hf:NAME": "a Hugging Face data set or folder, natural users or Flower's partitioners",
+    "FILE.jsonl": "one example per line: user, text (or features, image), label; also .gz",
+    "FILE.csv": "the same as a table with a header; also .gz",
+    "FILE.parquet": "the same as a Parquet table; also .gz",
+    "FILE.npz": "numpy arrays X or images, y, user, optionally user_split",
+}
+
+
+def load(config: DataConfig) -> UserStore:
+    """The users that ``data.source`` names, checked, filtered and split.
+
+    Raises:
+        DataError: an unknown source, a missing file, or data that cannot be used.
+    """
+    return prepare(_read(config), config)
+
+
+def _read(config: DataConfig) -> Raw:
+    source = config.source
+    if source in SOURCES:
+        return SOURCES[source](config)
+    if source.startswith("hf:"):
+        return hub(config)
+    for ending, reader in FILES.items():
+        if source.lower().endswith(ending):
+            path = Path(source).expanduser()
+            if not path.is_file():
+                raise DataError(f"data.source: no file {source}; check the path")
+            return reader(path, config)
+    raise DataError(
+        f"data.source = {source!r} is neither {', '.join(SOURCES)}, hf:NAME nor a file that ends "
+        f"in {', '.join(FILES)}{nearest(source, SOURCES)}"
+    )

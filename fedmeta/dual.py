@@ -1,0 +1,185 @@
+"""The dual form of an affine first layer: why thousands of users are cheap.
+
+With a frozen backbone the first trainable layer sees fixed inputs X, one row per example. Each
+gradient of its weights is then ``E X``, with E (outputs x examples) the error at the layer, so
+every iterate of an SGD-type inner loop is ``W_0 + A X`` for some coefficients A over the support
+rows, and
+
+    W_k x = W_0 x + A_k X x
+
+needs only the Gram matrix ``X X^T``. A user never owns a weight matrix: X meets weights in two
+products per chunk, ``W_0 X^T`` before the inner loop and ``A X`` after it, and a step costs the
+same whatever the width of the language model. The bias is one more feature that is always 1.
+This is exact for updates that are linear in the layer's gradients (momentum and proximal terms
+included), first and second order; per-weight rates take the plain form instead.
+
+Derivatives with respect to W_0 come from the *anchors* ``Z = W_0 X^T + b``: if dZ is the
+derivative of any function with respect to them, its derivative with respect to W_0 is ``dZ X``.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import reduce
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor
+from torch.func import grad
+from torch.nn.functional import pad
+
+from fedmeta.heads import Tail
+from fedmeta.learner import Model, batch
+from fedmeta.types import Examples, Params, Task
+
+
+class Rows(NamedTuple):
+    """Stands for features in the dual form: which rows of which side of the user's task."""
+
+    side: str
+    at: slice | Tensor | None = None
+
+
+class Geometry(NamedTuple):
+    """What the dual form keeps of a chunk's features: inner products (the bias's 1 included).
+
+    Attributes:
+        support: ``(U, S, S)``, support with support.
+        query: ``(U, S, Q)``, support with query.
+    """
+
+    support: Tensor
+    query: Tensor
+
+
+def geometry(task: Task) -> Geometry:
+    """Inner products of a chunk's features; they do not depend on the weights."""
+    x = task.support.x
+    return Geometry(x @ x.mT + 1, x @ task.query.x.mT + 1)
+
+
+class Anchors(NamedTuple):
+    """First-layer outputs at the server's weights: ``(U, H, S)`` and ``(U, H, Q)``."""
+
+    support: Tensor
+    query: Tensor
+
+
+def anchors(tail: Tail, theta: Params, task: Task) -> Anchors:
+    """The one product of a chunk's features with the server's first layer."""
+    weight, bias = theta[f"{tail.layer}.weight"], theta[f"{tail.layer}.bias"][:, None]
+    return Anchors(weight @ task.support.x.mT + bias, weight @ task.query.x.mT + bias)
+
+
+class Dual:
+    """One user's model in dual coordinates; see :class:`fedmeta.learner.Learner`.
+
+    In its parameters ``{layer}.weight`` holds the coefficients A ``(H, S)`` (absent: zero), and
+    ``{layer}.bias`` is part of them. Gradients on the query, which no inner step takes, have
+    their coefficients ``(H, Q)`` under ``{layer}.weight@query``.
+    """
+
+    def __init__(
+        self, model: Model, tail: Tail, gram: Geometry, anchor: Anchors, aligned: bool
+    ) -> None:
+        """The tensors of one user, without the leading axis U."""
+        self.value, self.tail, self.aligned = model.loss, tail, aligned
+        self.weight = f"{tail.layer}.weight"
+        self.gram = {"support": gram.support, "query": gram.query}
+        self.anchor = {"support": anchor.support, "query": anchor.query}
+
+    def start(self, theta: Params) -> dict[str, Tensor]:
+        """The server's parameters in dual coordinates: the first layer is at the anchors."""
+        first = (self.weight, f"{self.tail.layer}.bias")
+        return {name: value for name, value in theta.items() if name not in first}
+
+    def outputs(self, params: Params, rows: Rows) -> Tensor:
+        """First-layer outputs ``(H, N)`` of the rows."""
+        z = params.get(f"anchor@{rows.side}", self.anchor[rows.side])
+        gram = self.gram[rows.side]
+        if rows.at is not None:
+            z, gram = z[:, rows.at], gram[:, rows.at]
+        return z + params[self.weight] @ gram if self.weight in params else z
+
+    def logits(self, params: Params, examples: Examples) -> Tensor:
+        """See :class:`fedmeta.learner.Learner`."""
+        return self.tail.forward(params, self.outputs(params, _rows(examples)))
+
+    def loss(self, params: Params, examples: Examples) -> Tensor:
+        """See :class:`fedmeta.learner.Learner`."""
+        return self.value.value(self.logits(params, examples), examples.y, examples.weight)
+
+    def grad(self, params: Params, examples: Examples) -> dict[str, Tensor]:
+        """See :class:`fedmeta.learner.Learner`; in closed form, so that it nests cheaply."""
+        rows = _rows(examples)
+
+        def error(logits: Tensor) -> Tensor:
+            return self.value.error(logits, examples.y, examples.weight)
+
+        e, rest = self.tail.backward(params, self.outputs(params, rows), error)
+        name = self.weight if rows.side == "support" else f"{self.weight}@query"
+        return {name: _scatter(e, rows.at, self.anchor[rows.side].shape[-1]), **rest}
+
+    def through(self, function: Callable[[Params], Tensor], params: Params) -> dict[str, Tensor]:
+        """See :class:`fedmeta.learner.Learner`: the derivative is taken at the anchors."""
+        free = {name: value for name, value in params.items() if name != self.weight}
+        free |= {f"anchor@{side}": z for side, z in self.anchor.items()}
+        g = grad(lambda at: function({**params, **at}))(free)
+        return {
+            self.weight: g.pop("anchor@support"),
+            f"{self.weight}@query": g.pop("anchor@query"),
+            **g,
+        }
+
+    def minibatch(self, examples: Examples, step: int, size: int) -> Examples:
+        """See :class:`fedmeta.learner.Learner`."""
+        if not size:
+            return examples
+        at, weight = batch(examples.weight, step, size, self.aligned)
+        return Examples(_as_features(Rows(_rows(examples).side, at)), examples.y[:, at], weight)
+
+
+def task_of(task: Task) -> Task:
+    """A user's task with its features replaced by references to rows."""
+    return Task(
+        task.support._replace(x=_as_features(Rows("support"))),
+        task.query._replace(x=_as_features(Rows("query"))),
+    )
+
+
+def total(tail: Tail, coefficients: Params, task: Task) -> dict[str, Tensor]:
+    """Sum over a chunk's users of their contributions, from dual to plain coordinates.
+
+    The sum over users of ``A X`` is one product, with all users' examples as its inner axis.
+    """
+    name = f"{tail.layer}.weight"
+    sides = ((name, task.support.x), (f"{name}@query", task.query.x))
+    parts = [(coefficients[key], x) for key, x in sides if key in coefficients]
+    out = {key: v.sum(0) for key, v in coefficients.items() if not key.startswith(name)}
+    if parts:
+        out[name] = _add_up(a.transpose(0, 1).flatten(1) @ x.flatten(0, 1) for a, x in parts)
+        out[f"{tail.layer}.bias"] = _add_up(a.sum((0, 2)) for a, _ in parts)
+    return out
+
+
+def _add_up(terms: Iterable[Tensor]) -> Tensor:
+    """Sum of one or more tensors."""
+    return reduce(torch.add, terms)
+
+
+def _rows(examples: Examples) -> Rows:
+    return cast(Rows, examples.x)
+
+
+def _as_features(rows: Rows) -> Tensor:
+    # Methods hand examples through without looking inside, so rows may stand for features.
+    return cast(Tensor, rows)
+
+
+def _scatter(e: Tensor, at: slice | Tensor | None, length: int) -> Tensor:
+    if at is None:
+        return e
+    if isinstance(at, slice):
+        return pad(e, (at.start, length - at.stop))
+    index = at.expand(*e.shape)
+    return torch.zeros(*e.shape[:-1], length, dtype=e.dtype, device=e.device).scatter_add(
+        -1, index, e
+    )

@@ -1,0 +1,88 @@
+"""Judging an initialization on users that it has never seen.
+
+A user adapts on K support examples and is scored on all of his others. Before (0 examples) and
+after are scored on the same query examples, and so is every point of the curve over K.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fedmeta import cohort, seeding
+from fedmeta.config import Config, ConfigError
+from fedmeta.inner import Inner
+from fedmeta.metrics import score
+from fedmeta.problem import Problem
+from fedmeta.tasks import judging
+from fedmeta.types import Params
+
+CELLS = 65_536
+"""Most padded examples in a chunk that is judged: bounds memory where users are large."""
+
+
+def evaluate(
+    problem: Problem, theta: Params, users: NDArray[np.int64], trials: Sequence[cohort.Trial]
+) -> NDArray[np.float64]:
+    """Scores of users after each of several ways to personalize.
+
+    Args:
+        problem: data, model and method.
+        theta: the initialization.
+        users: whom to judge.
+        trials: how to descend and on how many support examples; 0 examples is "before".
+
+    Returns:
+        ``(trials, columns, users)``, columns as in :data:`fedmeta.metrics.METRICS`.
+    """
+    config, population = problem.config, problem.population
+    stream = seeding.key(config.run.seed, "support")
+    task = judging(population, users, stream, config.data.support)
+    with torch.no_grad():
+        logits = cohort.predict(problem.method, problem.model, theta, task, trials)
+        scores = [
+            score(population.store.task, problem.model.loss, z, task.query, population.scale)
+            for z in logits
+        ]
+    return torch.stack(scores).cpu().numpy()
+
+
+def shots_of(config: Config) -> list[int]:
+    """Support sizes of the adaptation curve, ascending, always with 0 and `data.support`.
+
+    Raises:
+        ConfigError: not a comma-separated list of numbers.
+
+    >>> shots_of(Config())
+    [0, 1, 2, 5, 10, 20]
+    """
+    text = config.evaluation.shots
+    try:
+        wanted = {int(part) for part in text.split(",") if part.strip()}
+    except ValueError:
+        raise ConfigError(
+            f"evaluation.shots = {text!r}: expected comma-separated numbers of examples"
+        ) from None
+    if any(k < 0 for k in wanted):
+        raise ConfigError(f"evaluation.shots = {text!r}: numbers of examples cannot be negative")
+    return sorted({k for k in wanted if k <= config.data.support} | {0, config.data.support})
+
+
+def candidates(problem: Problem) -> list[Inner]:
+    """Ways to personalize among which validation users choose, the gentlest first.
+
+    Every method that personalizes is offered the same relative grid, so that none is tuned
+    more than another.
+    """
+    base = problem.adapt
+    if not problem.method.personalizes or not problem.config.evaluation.tune:
+        return [base]
+    rates = [base.rate * factor for factor in (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)]
+    steps = sorted({1, 5, 10, 20, 50, base.steps})
+    grid = [(rate, step) for step in steps for rate in rates]
+    return [_with(base, rate, step) for rate, step in sorted(grid, key=lambda g: g[0] * g[1])]
+
+
+def _with(base: Inner, rate: float, steps: int) -> Inner:
+    return Inner(rate, steps, base.batch, base.momentum, base.mu)

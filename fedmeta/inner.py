@@ -1,0 +1,47 @@
+"""The inner loop: gradient descent on one user's support set."""
+
+from dataclasses import dataclass
+
+from fedmeta.learner import Learner
+from fedmeta.params import add, subtract
+from fedmeta.types import Examples, Params
+
+
+@dataclass(frozen=True)
+class Inner:
+    """How a user descends.
+
+    Attributes:
+        rate: learning rate.
+        steps: number of steps.
+        batch: minibatch size; 0 is the full batch.
+        momentum: heavy-ball momentum.
+        mu: weight of the proximal term ``mu / 2 ||phi - theta||^2`` (FedProx).
+    """
+
+    rate: float
+    steps: int
+    batch: int = 0
+    momentum: float = 0.0
+    mu: float = 0.0
+
+
+def descend(
+    learner: Learner, theta: Params, examples: Examples, inner: Inner, rates: Params | None = None
+) -> Params:
+    """A user's parameters after ``inner.steps`` steps from ``theta``; differentiable throughout.
+
+    ``rates`` replaces ``inner.rate`` by one learned rate per weight (Meta-SGD).
+    """
+    phi: Params = theta
+    velocity: Params = {}
+    for step in range(inner.steps):
+        g = learner.grad(phi, learner.minibatch(examples, step, inner.batch))
+        if inner.mu:
+            g = add(g, {name: gap for name, gap in subtract(phi, theta).items() if name in g}, inner.mu)
+        if inner.momentum:
+            velocity = g = add(g, velocity, inner.momentum)
+        if rates is not None:
+            g = {name: rates[name] * value for name, value in g.items()}
+        phi = add(phi, g, -1.0 if rates is not None else -inner.rate)
+    return phi

@@ -1,0 +1,102 @@
+"""What a method may ask of one user's model: losses, gradients, minibatches.
+
+:class:`Learner` is the interface in which methods are written; :class:`Primal` is its plain
+form, by automatic differentiation of the head. The dual form is in :mod:`fedmeta.dual`.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.func import grad
+
+from fedmeta.heads import Head
+from fedmeta.losses import Loss
+from fedmeta.types import Examples, Params
+
+
+class Model(NamedTuple):
+    """A head with the loss it is trained on."""
+
+    head: Head
+    loss: Loss
+
+
+class Learner(Protocol):
+    """One user's model. Parameters that the head does not know are passed over."""
+
+    def logits(self, params: Params, examples: Examples) -> Tensor:
+        """Logits ``(C, N)``."""
+        ...
+
+    def loss(self, params: Params, examples: Examples) -> Tensor:
+        """Mean loss over the examples, a scalar."""
+        ...
+
+    def grad(self, params: Params, examples: Examples) -> dict[str, Tensor]:
+        """Gradient of :meth:`loss` with respect to the head's parameters."""
+        ...
+
+    def through(self, function: Callable[[Params], Tensor], params: Params) -> dict[str, Tensor]:
+        """Gradient of any scalar function of the parameters, through all it computes."""
+        ...
+
+    def minibatch(self, examples: Examples, step: int, size: int) -> Examples:
+        """The step's minibatch: ``size`` examples, cyclically in their order; 0 gives all."""
+        ...
+
+
+class Primal:
+    """The plain form: weights are weights, and gradients come from ``torch.func.grad``."""
+
+    def __init__(self, model: Model, aligned: bool = False) -> None:
+        """``aligned``: no user is padded and minibatches divide the support: slices suffice."""
+        self.head, self.value = model
+        self.aligned = aligned
+
+    def logits(self, params: Params, examples: Examples) -> Tensor:
+        """See :class:`Learner`."""
+        return self.head.logits(params, examples.x)
+
+    def loss(self, params: Params, examples: Examples) -> Tensor:
+        """See :class:`Learner`."""
+        return self.value.value(self.logits(params, examples), examples.y, examples.weight)
+
+    def grad(self, params: Params, examples: Examples) -> dict[str, Tensor]:
+        """See :class:`Learner`."""
+        model = {name: value for name, value in params.items() if "/" not in name}
+        return grad(lambda free: self.loss(free, examples))(model)
+
+    def through(self, function: Callable[[Params], Tensor], params: Params) -> dict[str, Tensor]:
+        """See :class:`Learner`."""
+        return grad(function)(dict(params))
+
+    def minibatch(self, examples: Examples, step: int, size: int) -> Examples:
+        """See :class:`Learner`."""
+        if not size:
+            return examples
+        at, weight = batch(examples.weight, step, size, self.aligned)
+        return Examples(examples.x[at], examples.y[:, at], weight)
+
+
+def batch(
+    weight: Tensor, step: int, size: int, aligned: bool
+) -> tuple[slice | Tensor, Tensor]:
+    """Positions of a step's minibatch among a user's examples, and the weights of its mean.
+
+    The examples are one endless cycle, so a user with fewer than ``size`` meets some twice.
+    A user without any gets weights 0. Where ``aligned``, the positions are a slice: no copy.
+    """
+    if aligned:
+        start = step * size % weight.shape[-1]
+        return slice(start, start + size), weight.new_full((size,), 1.0 / size)
+    count = (weight > 0).sum(-1)
+    at = (step * size + torch.arange(size, device=weight.device)) % count.clamp(min=1)
+    return at, (count > 0) * weight.new_full((size,), 1.0 / size)
+
+
+def is_aligned(support: Examples, size: int) -> bool:
+    """Whether minibatches of a stacked support set are slices (see :func:`batch`)."""
+    length = support.weight.shape[-1]
+    return bool(size) and length > 0 and length % size == 0 and bool((support.weight > 0).all())

@@ -1,0 +1,89 @@
+"""The whole method on one page: no Flower, no batching, plain autograd. The oracle of the rest.
+
+    server: theta
+    for every round:
+        users <- a seeded cohort of training users
+        for every user: phi <- adapt(theta, support); send a delta or a gradient of the query
+        theta <- theta - outer step of the weighted mean of what was sent
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedmeta import seeding
+from fedmeta.config import Config
+from fedmeta.learner import Primal
+from fedmeta.outer import ServerState, advance, begin
+from fedmeta.params import add
+from fedmeta.population import Population
+from fedmeta.problem import Problem, initial
+from fedmeta.tasks import training
+from fedmeta.types import Examples, Params, Task
+
+
+def cohort_of(population: Population, config: Config, round_number: int) -> NDArray[np.int64]:
+    """The training users of a round: a seeded sample without replacement, in a fixed order."""
+    users = population.store.users("train")
+    stream = seeding.key(config.run.seed, "cohort", round_number)
+    score = seeding.scores(stream, population.keys[users], np.zeros(len(users), dtype=np.int64))
+    return users[np.argsort(score, kind="stable")[: config.federation.users_per_round]]
+
+
+def tasks_of(problem: Problem, users: NDArray[np.int64], round_number: int) -> Task:
+    """The stacked tasks of training users in a round."""
+    config = problem.config
+    return training(
+        problem.population,
+        users,
+        seeding.key(config.run.seed, "examples", round_number),
+        config.data.support,
+        config.data.query,
+        problem.method.splits,
+    )
+
+
+def weights_of(problem: Problem, task: Task) -> Tensor | None:
+    """The users' weights in the mean: None for uniform, or their numbers of examples."""
+    if problem.config.federation.weighting == "uniform":
+        return None
+    return (task.support.weight > 0).sum(-1) + (task.query.weight > 0).sum(-1)
+
+
+def train(problem: Problem, dtype: torch.dtype = torch.float32) -> Iterator[ServerState]:
+    """The server's state after each round, one user after the other.
+
+    Args:
+        problem: what to run.
+        dtype: float64 makes it a reference for the precision of everything else.
+
+    Raises:
+        ValueError: the method does not federate.
+    """
+    config, method = problem.config, problem.method
+    if method.contribute is None:
+        raise ValueError(f"method {method.name!r} does not federate: there are no rounds")
+    theta = {name: value.to(dtype) for name, value in initial(problem).items()}
+    state = begin(theta, config.server)
+    for round_number in range(1, config.federation.rounds + 1):
+        total: Params = {}
+        weight = 0.0
+        for user in cohort_of(problem.population, config, round_number):
+            stacked = tasks_of(problem, np.array([user]), round_number)
+            share = weights_of(problem, stacked)
+            mine = Task(*(_only(side, dtype) for side in stacked))
+            sent = method.contribute(Primal(problem.model), state.meta, mine, problem.train)
+            w = 1.0 if share is None else float(share)
+            total = add(total, {name: value.double() for name, value in sent.items()}, w)
+            weight += w
+        mean = {name: value / weight for name, value in total.items()}
+        state = advance(state, mean, config.server)
+        yield state
+
+
+def _only(side: Examples, dtype: torch.dtype) -> Examples:
+    """The one user of a stacked side."""
+    return Examples(*(field[0].to(dtype) for field in side))

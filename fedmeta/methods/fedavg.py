@@ -1,0 +1,24 @@
+"""FedAvg, as it is and fine-tuned; with uniform weights it is Reptile with an outer rate of 1."""
+
+from dataclasses import replace
+
+from fedmeta.methods.method import Defaults, Method, delta, fine_tune, no_adaptation
+
+FEDAVG = Method(
+    name="fedavg",
+    family="baseline",
+    source="McMahan et al. 2017",
+    communicates="delta of the head",
+    adapt=no_adaptation,
+    contribute=delta,
+    defaults=Defaults(rate=1.0, steps=5),
+    personalizes=False,
+)
+
+FEDAVG_FT = replace(
+    FEDAVG,
+    name="fedavg-ft",
+    source="Jiang et al. 2019; Matsuda et al. 2022",
+    adapt=fine_tune,
+    personalizes=True,
+)

@@ -1,0 +1,13 @@
+"""Local: every user alone, from the initialization. What federation has to beat."""
+
+from fedmeta.methods.method import Defaults, Method, fine_tune
+
+LOCAL = Method(
+    name="local",
+    family="baseline",
+    source="no federation",
+    communicates="nothing",
+    adapt=fine_tune,
+    contribute=None,
+    defaults=Defaults(rate=2.0, steps=20),
+)

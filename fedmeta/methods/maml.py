@@ -1,0 +1,40 @@
+"""MAML (exact, through all inner steps) and its first-order variant.
+
+The contribution of a user is the gradient of the query loss after adaptation with respect to
+the initialization: ``[prod_k (I - alpha H_k)] g``, with g the query gradient at the adapted
+parameters and H_k the Hessian of the support loss at step k. FOMAML keeps g alone.
+"""
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from fedmeta.inner import Inner, descend
+from fedmeta.learner import Learner
+from fedmeta.methods.method import Defaults, Method, fine_tune
+from fedmeta.types import Params, Task
+
+
+def _exact(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
+    def outer_loss(start: Params) -> Tensor:
+        return learner.loss(descend(learner, start, task.support, inner), task.query)
+
+    return learner.through(outer_loss, theta)
+
+
+def _first_order(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
+    return learner.grad(descend(learner, theta, task.support, inner), task.query)
+
+
+MAML = Method(
+    name="maml",
+    family="meta-learning, gradient",
+    source="Finn et al. 2017",
+    communicates="meta-gradient of the head",
+    adapt=fine_tune,
+    contribute=_exact,
+    defaults=Defaults(rate=1.0, steps=5, optimizer="adam", server_rate=0.02),
+    splits=True,
+)
+
+FOMAML = replace(MAML, name="fomaml", contribute=_first_order)

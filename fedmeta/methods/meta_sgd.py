@@ -1,0 +1,48 @@
+"""Meta-SGD: MAML that learns one inner rate per weight together with the initialization.
+
+``phi = theta - a * grad``, elementwise; the gradient with respect to the rates ``a`` goes
+through all steps, and rates may become negative (Li et al. 2017, equation 3).
+"""
+
+from torch import Tensor
+
+from fedmeta.inner import Inner, descend
+from fedmeta.learner import Learner
+from fedmeta.methods.method import Defaults, Method
+from fedmeta.types import Params, Task
+
+_PREFIX = "rate/"
+
+
+def _rates(head: Params, rate: float) -> dict[str, Tensor]:
+    return {_PREFIX + name: value.new_full(value.shape, rate) for name, value in head.items()}
+
+
+def _adapt(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
+    rates = {
+        name.removeprefix(_PREFIX): value
+        for name, value in theta.items()
+        if name.startswith(_PREFIX)
+    }
+    return descend(learner, theta, task.support, inner, rates)
+
+
+def _contribute(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
+    def outer_loss(start: Params) -> Tensor:
+        return learner.loss(_adapt(learner, start, task, inner), task.query)
+
+    return learner.through(outer_loss, theta)
+
+
+META_SGD = Method(
+    name="meta-sgd",
+    family="meta-learning, gradient",
+    source="Li et al. 2017",
+    communicates="meta-gradient of the head and of its rates (twice the bytes)",
+    adapt=_adapt,
+    contribute=_contribute,
+    defaults=Defaults(rate=1.0, steps=2, optimizer="adam", server_rate=0.02),
+    splits=True,
+    extend=_rates,
+    per_weight_rates=True,
+)

@@ -1,0 +1,120 @@
+"""Users with their features: the data of a run, ready for the engine.
+
+Statistics that scale features or targets are taken from training users only. They are
+constants of the population that deployed clients would have to be given; under differential
+privacy they are a release of their own.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedmeta import seeding
+from fedmeta.config import DataConfig
+from fedmeta.data.store import UserStore
+
+HELD_OUT_FOLD = 4
+"""The item fold that only test queries may come from when `data.unseen-items` is on."""
+
+
+class Rows(NamedTuple):
+    """Example indices per user: those of user u are ``index[offsets[u]:offsets[u + 1]]``."""
+
+    index: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+
+    def sizes(self, users: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Number of examples of each of the users."""
+        sizes: NDArray[np.int64] = self.offsets[users + 1] - self.offsets[users]
+        return sizes
+
+
+@dataclass(frozen=True)
+class Population:
+    """A user store with features, targets and the rows that each purpose may use.
+
+    Attributes:
+        store: the users.
+        features: ``(items, D)`` float32, on the device of the run.
+        item: item of each example, int64, on the device.
+        target: class index (int64) or scaled target (float32) of each example, on the device.
+        scale: unit of a scaled target; 1 for classification.
+        learn: rows to train and adapt on.
+        judge: rows to score, or None where they are what adaptation left over.
+        keys: stable 64-bit identity of each user.
+    """
+
+    store: UserStore
+    features: Tensor
+    item: Tensor
+    target: Tensor
+    scale: float
+    learn: Rows
+    judge: Rows | None
+    keys: NDArray[np.uint64]
+
+    @property
+    def outputs(self) -> int:
+        """Classes, or 1 for regression."""
+        return len(self.store.classes) or 1
+
+
+def populate(
+    store: UserStore,
+    features: NDArray[np.float32],
+    config: DataConfig,
+    device: torch.device | None = None,
+) -> Population:
+    """A population from a store and the features of its items.
+
+    Raises:
+        ValueError: features that are not one finite row per item.
+    """
+    if features.ndim != 2 or len(features) != len(store.items):
+        raise ValueError(
+            f"features of {store.name!r} have shape {features.shape};"
+            f" expected one row for each of {len(store.items)} items"
+        )
+    if not np.isfinite(features).all():
+        row = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
+        raise ValueError(f"features of {store.name!r} are not finite at item {row}")
+    train = np.repeat(store.split == 0, store.sizes())
+    wanted = config.standardize
+    if wanted == "features" or (wanted == "auto" and store.modality == "features"):
+        features = _standardize(features, store.item[train])
+    target, scale = store.label, 1.0
+    if store.task == "regression":
+        scale = float(store.label[train].std()) or 1.0
+        target = ((store.label - store.label[train].mean()) / scale).astype(np.float32)
+    held_out = store.fold == HELD_OUT_FOLD if config.unseen_items else None
+    return Population(
+        store=store,
+        features=torch.from_numpy(features).to(device),
+        item=torch.from_numpy(store.item).to(device),
+        target=torch.from_numpy(target).to(device),
+        scale=scale,
+        learn=_rows(store, None if held_out is None else ~held_out),
+        judge=None if held_out is None else _rows(store, held_out),
+        keys=seeding.keys(store.ids, "user"),
+    )
+
+
+def _standardize(features: NDArray[np.float32], item: NDArray[np.int64]) -> NDArray[np.float32]:
+    # Divided by sqrt(D) as well, so that vectors have about unit norm, as those of encoders do:
+    # one inner learning rate then suits both.
+    seen = features[item]
+    spread = seen.std(axis=0)
+    spread[spread == 0] = 1.0
+    scaled = (features - seen.mean(axis=0)) / (spread * np.sqrt(features.shape[1]))
+    return scaled.astype(np.float32)
+
+
+def _rows(store: UserStore, keep: NDArray[np.bool_] | None) -> Rows:
+    if keep is None:
+        return Rows(np.arange(len(store.item), dtype=np.int64), store.offsets)
+    before = np.concatenate([[0], np.cumsum(keep)]).astype(np.int64)
+    return Rows(np.flatnonzero(keep), before[store.offsets])

@@ -1,0 +1,121 @@
+"""A config turned into the objects of a run: data, model, method, inner loops."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fedmeta import backbones, seeding
+from fedmeta.config import Config, ConfigError
+from fedmeta.data.sources import load
+from fedmeta.heads import HEADS
+from fedmeta.inner import Inner
+from fedmeta.learner import Model
+from fedmeta.losses import LOSSES
+from fedmeta.methods import METHODS, Method
+from fedmeta.population import Population, populate
+
+Progress = Callable[[int, int], None]
+
+
+class Problem(NamedTuple):
+    """What every participant of a run holds.
+
+    Attributes:
+        config: resolved: nothing in it is left open.
+        population: users and features.
+        model: head and loss.
+        method: the method.
+        train: the inner loop of training users.
+        adapt: the inner loop of a new user.
+    """
+
+    config: Config
+    population: Population
+    model: Model
+    method: Method
+    train: Inner
+    adapt: Inner
+
+
+def resolve(config: Config) -> Config:
+    """The config with the method's defaults where it leaves them open.
+
+    Raises:
+        ConfigError: an unknown method.
+    """
+    if config.method.name not in METHODS:
+        raise ConfigError(
+            f"method.name = {config.method.name!r}: expected one of {', '.join(METHODS)}"
+        )
+    method, given, server = METHODS[config.method.name], config.method, config.server
+    defaults = method.defaults
+    rate, steps = given.rate or defaults.rate, given.steps or defaults.steps
+    return config.model_copy(
+        update={
+            "method": given.model_copy(
+                update={
+                    "rate": rate,
+                    "steps": steps,
+                    "adapt_rate": given.adapt_rate or rate,
+                    "adapt_steps": given.adapt_steps or steps,
+                }
+            ),
+            "server": server.model_copy(
+                update={
+                    "optimizer": defaults.optimizer
+                    if server.optimizer == "auto"
+                    else server.optimizer,
+                    "rate": server.rate or defaults.server_rate,
+                }
+            ),
+        }
+    )
+
+
+def build(config: Config, progress: Progress | None = None) -> Problem:
+    """The problem of a config; the population is kept for the next call of the process.
+
+    Args:
+        config: need not be resolved.
+        progress: told (texts encoded, texts in all) while features are computed.
+
+    Raises:
+        ConfigError, ValueError: what cannot be run, with the reason.
+    """
+    config = resolve(config)
+    population = _population(config, progress)
+    head = HEADS[config.head.name](
+        population.features.shape[1], population.outputs, config.head.hidden
+    )
+    method, given = METHODS[config.method.name], config.method
+    mu = given.mu if method.proximal else 0.0
+    train = Inner(given.rate, given.steps, given.batch, given.momentum, mu)
+    adapt = replace(train, rate=given.adapt_rate, steps=given.adapt_steps)
+    model = Model(head, LOSSES[population.store.task])
+    return Problem(config, population, model, method, train, adapt)
+
+
+def initial(problem: Problem) -> dict[str, Tensor]:
+    """The seeded initialization that the server starts from."""
+    seed = seeding.key(problem.config.run.seed, "initialization") >> 1  # torch takes 63 bits
+    head = problem.model.head.init(torch.Generator().manual_seed(seed))
+    extend = problem.method.extend
+    return {**head, **extend(head, problem.train.rate)} if extend else head
+
+
+_POPULATIONS: dict[object, Population] = {}
+
+
+def _population(config: Config, progress: Progress | None) -> Population:
+    store = load(config.data)
+    resolved = backbones.resolve(config.backbone.name, store)
+    identity = (config.data, config.backbone, resolved, config.run.device)
+    if identity not in _POPULATIONS:
+        device = torch.device(config.run.device)
+        features = backbones.features(store, config.backbone, config.run.device, progress)
+        _POPULATIONS.clear()  # one at a time: they may be large
+        _POPULATIONS[identity] = populate(store, features, config.data, device)
+    return _POPULATIONS[identity]
