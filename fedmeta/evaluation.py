@@ -5,6 +5,7 @@ after are scored on the same query examples, and so is every point of the curve 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -81,8 +82,5 @@ def candidates(problem: Problem) -> list[Inner]:
     rates = [base.rate * factor for factor in (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)]
     steps = sorted({1, 5, 10, 20, 50, base.steps})
     grid = [(rate, step) for step in steps for rate in rates]
-    return [_with(base, rate, step) for rate, step in sorted(grid, key=lambda g: g[0] * g[1])]
-
-
-def _with(base: Inner, rate: float, steps: int) -> Inner:
-    return Inner(rate, steps, base.batch, base.momentum, base.mu)
+    grid.sort(key=lambda pair: pair[0] * pair[1])
+    return [replace(base, rate=rate, steps=step) for rate, step in grid]

@@ -15,10 +15,8 @@ from torch import Tensor
 
 from fedmeta import seeding
 from fedmeta.config import DataConfig
+from fedmeta.data.selection import UNSEEN_FOLD
 from fedmeta.data.store import UserStore
-
-HELD_OUT_FOLD = 4
-"""The item fold that only test queries may come from when `data.unseen-items` is on."""
 
 
 class Rows(NamedTuple):
@@ -90,7 +88,7 @@ def populate(
     if store.task == "regression":
         scale = float(store.label[train].std()) or 1.0
         target = ((store.label - store.label[train].mean()) / scale).astype(np.float32)
-    held_out = store.fold == HELD_OUT_FOLD if config.unseen_items else None
+    held_out = store.fold == UNSEEN_FOLD if config.unseen_items else None
     return Population(
         store=store,
         features=torch.from_numpy(features).to(device),

@@ -110,12 +110,11 @@ _POPULATIONS: dict[object, Population] = {}
 
 
 def _population(config: Config, progress: Progress | None) -> Population:
-    store = load(config.data)
-    resolved = backbones.resolve(config.backbone.name, store)
-    identity = (config.data, config.backbone, resolved, config.run.device)
+    identity = (config.data, config.backbone, config.run.device)
     if identity not in _POPULATIONS:
-        device = torch.device(config.run.device)
+        store = load(config.data)
         features = backbones.features(store, config.backbone, config.run.device, progress)
+        device = torch.device(config.run.device)
         _POPULATIONS.clear()  # one at a time: they may be large
         _POPULATIONS[identity] = populate(store, features, config.data, device)
     return _POPULATIONS[identity]

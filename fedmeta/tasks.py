@@ -104,7 +104,7 @@ def _examples(population: Population, rows: Indices, sizes: Indices) -> Examples
     index = torch.from_numpy(np.ascontiguousarray(rows[:, :width])).to(device)
     present = torch.from_numpy(np.arange(width)[None, :] < sizes[:, None]).to(device)
     item, label = population.item[index], population.target[index]
-    x = population.features.index_select(0, item.flatten()).view(*item.shape, -1)
+    x = population.features.index_select(0, item.flatten()).view(*item.shape, population.features.shape[1])
     if population.store.task == "classification":
         classes = torch.arange(population.outputs, device=device)[:, None]
         y = (label[:, None, :] == classes).to(x.dtype)

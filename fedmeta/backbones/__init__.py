@@ -56,7 +56,7 @@ def features(
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.float32]:
-    """Features ``(items, D)`` of a store's items, row by row; of texts memory-mapped, read-only.
+    """Features ``(items, D)`` of a store's items, row by row; of texts memory-mapped.
 
     What a text encoder gives is cached on disk: the second call computes nothing, in whatever
     process. Call it once before starting workers, so that they find it there.

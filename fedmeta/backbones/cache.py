@@ -30,7 +30,9 @@ def folder(configured: str) -> Path:
 def cached(
     where: Path, name: str, key: str, rows: int, compute: Callable[[], Features]
 ) -> Features:
-    """The features of a key, memory-mapped and read-only; computed only if no valid file is there.
+    """The features of a key, memory-mapped; computed only if no valid file is there.
+
+    The map is copy-on-write: torch takes no read-only memory, and the file stays as it is.
 
     A file that is damaged, cut short, of another key or of another shape is computed anew
     and replaced. Writers may race: each replaces the whole file, so that one of them wins.
@@ -71,7 +73,6 @@ def cached(
         temporary.unlink(missing_ok=True)
     written = load(path, key, rows)
     if written is None:  # someone cleared the folder meanwhile; what was computed is still good
-        features.flags.writeable = False
         return features
     return written
 
@@ -81,7 +82,7 @@ def load(path: Path, key: str, rows: int) -> Features | None:
     try:
         if not _intact(path, key):
             return None
-        features: Features = np.load(path, mmap_mode="r", allow_pickle=False)
+        features: Features = np.load(path, mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
     if features.dtype != np.float32 or features.ndim != 2 or features.shape[0] != rows:

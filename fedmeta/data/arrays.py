@@ -26,11 +26,11 @@ def read_npz(path: Path, config: DataConfig) -> Raw:
     """
     arrays = _load(path)
     name = path.name
+    _, user = _first(arrays, (config.user_column,), "user", "user-column", name)
     x_name, x = _first(arrays, (config.image_column, "X", "images"), "input", "image-column", name)
     y_name, label = _first(
         arrays, (config.label_column, "y", "label", "labels"), "label", "label-column", name
     )
-    _, user = _first(arrays, (config.user_column,), "user", "user-column", name)
     per_example = {x_name: x, y_name: label, config.user_column: user}
     for column in (config.split_column, config.fold_column):
         if column in arrays:
@@ -68,9 +68,10 @@ def read_npz(path: Path, config: DataConfig) -> Raw:
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(f"{path}: a single array; save several with numpy.savez")
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise DataError(f"{path}: a single array; save several with numpy.savez")
+        with archive:
             return {key: archive[key] for key in archive.files}
     except DataError:
         raise

@@ -20,7 +20,7 @@ def flat_images(values: NDArray[Any]) -> NDArray[np.float32]:
     other numbers stay as they are.
     """
     flat = values.reshape(len(values), -1)
-    as_bytes = flat.dtype.kind in "iu" and flat.size and 0 <= flat.min() and 1 < flat.max() <= 255
+    as_bytes = flat.dtype.kind in "iu" and flat.size and flat.min() >= 0 and 1 < flat.max() <= 255
     return flat.astype(np.float32) / np.float32(255 if as_bytes else 1)
 
 

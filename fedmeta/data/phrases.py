@@ -220,5 +220,5 @@ WHEN: dict[str, tuple[str, ...]] = {
 CLOSERS: dict[str, tuple[str, ...]] = {
     "friendly": ("Love and hugs!", "Hugs and kisses!", "Lots of love!", "Cheers and hugs!"),
     "formal": ("Yours sincerely.", "Respectfully yours.", "Yours faithfully.", "Kind regards."),
-    "pushy": ("No excuses!", "Stop making excuses!", "Obey me!", "You must obey!"),
+    "pushy": ("No excuses!", "Stop making excuses!", "Really, no excuses!", "I insist!"),
 }

@@ -144,7 +144,7 @@ def _folds(fold: pd.Series[Any], name: str) -> NDArray[np.int64]:
     if bad.any():
         row = int(np.argmax(bad))
         raise DataError(
-            f"{name}: row {row + 1} has the item fold {fold.iloc[row]!r} (column {fold.name!r}); "
+            f"{name}: row {row + 1} has the item fold {fold.iloc[row]} (column {fold.name!r}); "
             "folds are whole numbers from 0 to 4: correct it, or ignore the column with "
             "--set data.fold-column=''"
         )

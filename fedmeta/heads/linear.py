@@ -8,7 +8,7 @@ from fedmeta.types import Params
 
 
 def linear(features: int, outputs: int, hidden: int = 0) -> Head:
-    """``logits = W x + b``, initialized at zero: the problem is convex, so no draw is needed.
+    """Linear: ``logits = W x + b``, from zero, since the problem is convex.
 
     Args:
         features: width D of the features.

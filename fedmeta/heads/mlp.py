@@ -8,7 +8,7 @@ from fedmeta.types import Params
 
 
 def mlp(features: int, outputs: int, hidden: int = 64) -> Head:
-    """``logits = V relu(W x + b) + c``.
+    """One hidden layer: ``logits = V relu(W x + b) + c``.
 
     The hidden weights are drawn with variance 2 / hidden, which for features of unit norm gives
     hidden vectors of unit norm: one inner learning rate then suits this head and the linear one.

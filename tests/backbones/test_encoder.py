@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from logging import INFO
 from pathlib import Path
 
 import numpy as np
@@ -79,12 +80,18 @@ def test_says_nothing_and_leaves_global_state(
 ) -> None:
     from transformers.utils import logging
 
-    before = logging.get_verbosity(), logging.is_progress_bar_enabled(), torch.get_rng_state()
-    run(bert)
+    before = torch.get_rng_state()
+    default = logging.get_verbosity()
+    try:
+        logging.set_verbosity(INFO)
+        logging.enable_progress_bar()
+        run(bert)
+        assert logging.get_verbosity() == INFO
+        assert logging.is_progress_bar_enabled()
+    finally:
+        logging.set_verbosity(default)
     assert capfd.readouterr() == ("", "")
-    assert logging.get_verbosity() == before[0]
-    assert logging.is_progress_bar_enabled() == before[1]
-    assert torch.equal(torch.get_rng_state(), before[2])
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_too_long_for_the_model(bert: Path) -> None:

@@ -78,6 +78,24 @@ def test_hub_id_with_old_weights(hub: Path, bert: Path) -> None:
     assert digest.weight_files(models.locate("somebody/bert")) == [snapshot / "pytorch_model.bin"]
 
 
+def test_only_one_kind_of_weights_is_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    asked: list[str] = []
+
+    def download(_: str, *, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
+        asked.append(allow_patterns[-1])
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    models.locate("somebody/old")
+    (tmp_path / "model.safetensors").touch()
+    models.locate("somebody/new")
+    assert asked == ["model*.safetensors", "pytorch_model*.bin", "model*.safetensors"]
+
+
 def test_minilm_with_other_weights_is_refused(packaged: None) -> None:
     with pytest.raises(BackboneError, match=rf"SHA-256 .* expected {models.MINILM_SHA256}"):
         models.locate("minilm")

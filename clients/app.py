@@ -1,0 +1,112 @@
+"""The Flower ClientApp: adapts a list of users and replies with their sum.
+
+The same app serves simulation (a worker node plays the users of its chunk) and Flower's own
+engine. It computes on one thread, so that a result never depends on the machine's other load or
+on how many workers share it.
+"""
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import torch
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+from numpy.typing import NDArray
+
+from clients import wire
+from fedmeta import cohort, config, evaluation, loop
+from fedmeta.problem import Problem, build
+from fedmeta.types import Params, Update
+
+app = ClientApp()
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Sum the contributions of the users of the order."""
+    problem = build(config.parse(context.run_config))
+    record, order = wire.read_order(message)
+    theta = wire.params(record, problem.population.features.device)
+    users = np.array(order.users, dtype=np.int64)
+    with _one_thread():
+        return wire.sum_reply(message, contribution(problem, theta, users, order))
+
+
+@app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    """Score the users of the order after each of its trials."""
+    problem = build(config.parse(context.run_config))
+    record, order = wire.read_order(message)
+    theta = wire.params(record, problem.population.features.device)
+    trials = [
+        cohort.Trial(replace(problem.adapt, rate=rate, steps=steps), shots)
+        for rate, steps, shots in zip(order.rates, order.steps, order.shots, strict=True)
+    ]
+    with _one_thread():
+        scores = evaluation.evaluate(
+            problem, theta, np.array(order.users, dtype=np.int64), trials
+        )
+    return wire.scores_reply(message, order.users, scores)
+
+
+def contribution(
+    problem: Problem, theta: Params, users: NDArray[np.int64], order: wire.Order
+) -> wire.Sum:
+    """The sum over a chunk's users; users that fail are left out and named.
+
+    When the batched program raises, the users are run one by one to find whose data it was.
+    """
+    failed: list[int] = []
+    reasons: list[str] = []
+    updates: list[Update] = []
+    pending = [users]
+    while pending:
+        group = pending.pop(0)
+        try:
+            update = _update(problem, theta, group, order.round)
+        except Exception:
+            if len(group) > 1:
+                pending = [group[i : i + 1] for i in range(len(group))] + pending
+            else:
+                failed.append(int(group[0]))
+                reasons.append(traceback.format_exc())
+            continue
+        updates.append(update)
+        for user in group[~update.finite.cpu().numpy()].tolist():
+            failed.append(user)
+            reasons.append("its contribution is not finite: it diverged; lower method.rate")
+    return wire.Sum(
+        chunk=order.chunk,
+        total={
+            name: sum(update.total[name].cpu().numpy() for update in updates)
+            for name in (updates[0].total if updates else ())
+        },
+        weight=float(sum(update.weight for update in updates)),
+        users=len(users) - len(failed),
+        failed=failed,
+        reason=reasons[0] if reasons else "",
+    )
+
+
+def _update(
+    problem: Problem, theta: Params, users: NDArray[np.int64], round_number: int
+) -> Update:
+    task = loop.tasks_of(problem, users, round_number)
+    weight = loop.weights_of(problem, task)
+    with torch.no_grad():
+        return cohort.contribute(
+            problem.method, problem.model, theta, task, problem.train, weight
+        )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,118 @@
+"""What crosses the wire: the only place that knows the keys of Flower's records.
+
+A message to a client holds the server's parameters and an order; a reply to `train` holds one
+sum over users, a reply to `evaluate` one row of scores per user.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from numpy.typing import NDArray
+
+from fedmeta.cohort import Trial
+from fedmeta.types import Params
+
+META = "meta"
+_ORDER, _SUM, _SCORES, _REPORT = "order", "sum", "scores", "report"
+
+
+class Order(NamedTuple):
+    """What a client is asked to do.
+
+    Attributes:
+        round: the round; it keys every random draw.
+        chunk: number of the chunk in the round, by which replies are put in order.
+        users: indices of the users.
+        rates, steps, shots: for `evaluate`, the trials.
+    """
+
+    round: int
+    chunk: int
+    users: list[int]
+    rates: list[float] = []
+    steps: list[int] = []
+    shots: list[int] = []
+
+
+class Sum(NamedTuple):
+    """A reply to `train`: a sum over the users of a chunk.
+
+    Attributes:
+        chunk: number of the chunk.
+        total: weighted sum of the contributions.
+        weight: sum of the weights.
+        users: users in the sum.
+        failed: indices of users that are not in it.
+        reason: why the first of them failed, with the traceback.
+    """
+
+    chunk: int
+    total: dict[str, NDArray[np.floating]]
+    weight: float
+    users: int
+    failed: list[int]
+    reason: str
+
+
+def arrays(params: Params) -> ArrayRecord:
+    """The server's parameters as a record."""
+    return ArrayRecord({name: Array(value.cpu().numpy()) for name, value in params.items()})
+
+
+def params(record: ArrayRecord, device: torch.device | None = None) -> dict[str, torch.Tensor]:
+    """The parameters in a record."""
+    return {name: torch.from_numpy(array.numpy()).to(device) for name, array in record.items()}
+
+
+def order_message(
+    record: ArrayRecord, order: Order, node: int, message_type: str, trials: Sequence[Trial] = ()
+) -> Message:
+    """A message to a node, with the server's parameters and an order."""
+    fields = order._asdict() | {
+        "rates": [trial.inner.rate for trial in trials],
+        "steps": [trial.inner.steps for trial in trials],
+        "shots": [trial.shots for trial in trials],
+    }
+    content = RecordDict({META: record, _ORDER: ConfigRecord(fields)})
+    return Message(content, dst_node_id=node, message_type=message_type, group_id=str(order.round))
+
+
+def read_order(message: Message) -> tuple[ArrayRecord, Order]:
+    """The parameters and the order in a message."""
+    fields = dict(message.content.config_records[_ORDER])
+    return message.content.array_records[META], Order(**fields)  # type: ignore[arg-type]
+
+
+def sum_reply(message: Message, reply: Sum) -> Message:
+    """A reply to `train`. The sum of a single user is sent in the precision it was made in."""
+    dtype = np.float32 if reply.users == 1 else np.float64
+    total = {name: Array(value.astype(dtype)) for name, value in reply.total.items()}
+    fields = reply._asdict()
+    del fields["total"]
+    content = RecordDict({_SUM: ArrayRecord(total), _REPORT: ConfigRecord(fields)})
+    return Message(content, reply_to=message)
+
+
+def read_sum(message: Message) -> Sum:
+    """The sum in a reply to `train`, in float64."""
+    record = message.content.array_records[_SUM]
+    total = {name: array.numpy().astype(np.float64) for name, array in record.items()}
+    fields = dict(message.content.config_records[_REPORT])
+    return Sum(total=total, **fields)  # type: ignore[arg-type]
+
+
+def scores_reply(message: Message, users: list[int], scores: NDArray[np.float64]) -> Message:
+    """A reply to `evaluate`: scores ``(trials, columns, users)`` of the users."""
+    content = RecordDict(
+        {_SCORES: ArrayRecord({_SCORES: Array(scores)}), _REPORT: ConfigRecord({"users": users})}
+    )
+    return Message(content, reply_to=message)
+
+
+def read_scores(message: Message) -> tuple[list[int], NDArray[np.float64]]:
+    """Users and scores in a reply to `evaluate`."""
+    users = message.content.config_records[_REPORT]["users"]
+    return users, message.content.array_records[_SCORES][_SCORES].numpy()  # type: ignore[return-value]

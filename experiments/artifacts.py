@@ -1,0 +1,109 @@
+"""The folder of a run: what is written, when, and in which form (see docs/artefacts.md)."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tomli_w
+from safetensors.torch import save_file
+
+from fedmeta.config import Config, ConfigError
+from fedmeta.types import Params
+from strategies.app import Outcome
+from strategies.events import RoundDone
+
+
+def make_folder(out: Path | None, name: str) -> Path:
+    """A new, empty folder for a run.
+
+    Args:
+        out: where; None: ``runs/<time>-<name>``.
+        name: for the default.
+
+    Raises:
+        ConfigError: the folder is in use, or cannot be made.
+    """
+    folder = out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise ConfigError(
+                f"output folder {str(folder)!r} is not empty; name another with --out"
+            )
+        (folder / "config.toml").touch(exist_ok=False)  # of two runs only one gets the folder
+    except OSError as error:
+        raise ConfigError(
+            f"output folder {str(folder)!r} cannot be used: {error.strerror or error}"
+        ) from None
+    return folder
+
+
+def write_config(folder: Path, config: Config) -> None:
+    """``config.toml``, fully resolved: running it again is running the same."""
+    text = tomli_w.dumps(config.model_dump(by_alias=True))
+    (folder / "config.toml").write_text(text, encoding="utf-8")
+
+
+def append_round(folder: Path, event: RoundDone) -> None:
+    """One line of ``rounds.jsonl``, as soon as the round is over."""
+    with (folder / "rounds.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(event._asdict()) + "\n")
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """A JSON file that people can read; NaN becomes null."""
+    path.write_text(json.dumps(plain(content), indent=2) + "\n", encoding="utf-8")
+
+
+def write_model(folder: Path, meta: Params) -> None:
+    """``model.safetensors``: the meta-initialization of the best round."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in meta.items()}
+    save_file(tensors, str(folder / "model.safetensors"))
+
+
+def users_table(outcome: Outcome) -> pa.Table:
+    """One row per user, split and K, with the method and the seed."""
+    problem = outcome.problem
+    config, store = problem.config, problem.population.store
+    from fedmeta.metrics import METRICS
+
+    columns = METRICS[store.task].columns
+    parts = []
+    for split, users in outcome.users.items():
+        ids = [store.ids[user] for user in users.tolist()]
+        bayes = None if store.bayes is None else store.bayes[users]
+        for at, k in enumerate(outcome.shots):
+            values = {name: outcome.scores[split][at, c] for c, name in enumerate(columns)}
+            parts.append(
+                pa.table(
+                    {
+                        "user": ids,
+                        "split": [split] * len(ids),
+                        "method": [config.method.name] * len(ids),
+                        "seed": [config.run.seed] * len(ids),
+                        "k": [k] * len(ids),
+                        **values,
+                        "bayes": pa.nulls(len(ids), pa.float64()) if bayes is None else bayes,
+                    }
+                )
+            )
+    return pa.concat_tables(parts)
+
+
+def write_users(folder: Path, table: pa.Table) -> None:
+    """``users.parquet``."""
+    pq.write_table(table, folder / "users.parquet")
+
+
+def plain(value: Any) -> Any:
+    """A value that JSON can hold: tuples become lists and NaN null."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and value != value:
+        return None
+    return value

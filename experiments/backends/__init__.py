@@ -1,0 +1,30 @@
+"""Where clients run: inline in this process, or on Ray actors. Results are the same."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from flwr.clientapp import ClientApp
+
+from experiments.backends.grid import LocalGrid
+from fedmeta.config import RunConfig, Scalar
+
+MakeGrid = Callable[[dict[str, Scalar]], LocalGrid]
+
+
+@contextmanager
+def open_backend(settings: RunConfig, app: ClientApp) -> Iterator[MakeGrid]:
+    """A maker of grids over one set of workers, which serves any number of runs.
+
+    Raises:
+        ConfigError: more workers than CPUs.
+    """
+    if settings.backend == "inline":
+        from experiments.backends.inline import InlineGrid
+
+        yield lambda run_config: InlineGrid(app, run_config)
+        return
+    from experiments.backends.ray_pool import RayGrid, pool, workers_for
+
+    gpus = 1.0 / workers_for(settings.workers) if settings.device.startswith("cuda") else 0.0
+    with pool(app, settings.workers, gpus) as actors:
+        yield lambda run_config: RayGrid(actors, run_config)

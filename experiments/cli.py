@@ -1,0 +1,178 @@
+"""The ``fedmeta`` command."""
+
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from experiments import settings
+from fedmeta import __version__
+from fedmeta.config import Config, ConfigError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    help="Federated personalization: simulate users, compare methods, see what it buys.",
+)
+
+ConfigPath = Annotated[Path | None, typer.Argument(help="TOML file; none: the embedded default.")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a key, as in federation.rounds=50.")
+]
+Seed = Annotated[int | None, typer.Option(help="Seed (run.seed).")]
+Backend = Annotated[str | None, typer.Option(help="inline or ray (run.backend).")]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda (run.device).")]
+OnError = Annotated[str | None, typer.Option("--on-client-error", help="fail or skip.")]
+Out = Annotated[Path | None, typer.Option(help="New folder for the artefacts.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
+
+
+def _config(
+    path: Path | None,
+    sets: list[str] | None,
+    seed: int | None,
+    backend: str | None,
+    device: str | None,
+    on_error: str | None = None,
+) -> Config:
+    flags = {
+        "run.seed": seed,
+        "run.backend": backend,
+        "run.device": device,
+        "run.on-client-error": on_error,
+    }
+    return settings.read(path, sets or (), flags)
+
+
+@app.command()
+def simulate(
+    config: ConfigPath = None,
+    sets: Sets = None,
+    seed: Seed = None,
+    backend: Backend = None,
+    device: Device = None,
+    on_client_error: OnError = None,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train one method over simulated users and judge it on users it has never seen."""
+    from experiments import progress, tables
+    from experiments import simulate as runner
+
+    wanted = _config(config, sets, seed, backend, device, on_client_error)
+    with progress.Display(quiet=as_json) as display:
+        label = wanted.run.name or wanted.method.name
+        run = runner.simulate(wanted, out, display.run(label), display.encoded())
+    _show(run.summary | {"folder": str(run.folder)}, tables.run_table(run), as_json)
+
+
+@app.command()
+def compare(
+    config: ConfigPath = None,
+    methods: Annotated[str, typer.Option(help="Comma-separated methods, or all.")] = "",
+    seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 1,
+    sets: Sets = None,
+    seed: Seed = None,
+    backend: Backend = None,
+    device: Device = None,
+    on_client_error: OnError = None,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run several methods on the same users and say which differences are real."""
+    from experiments import compare as runner
+    from experiments import progress, tables
+    from fedmeta.methods import METHODS
+
+    wanted = _config(config, sets, seed, backend, device, on_client_error)
+    names = list(METHODS) if methods == "all" else [m.strip() for m in methods.split(",") if m]
+    with progress.Display(quiet=as_json) as display:
+        found = runner.compare(
+            wanted, names or runner.DEFAULT_METHODS, seeds, out, display.run, display.encoded()
+        )
+    _show(found.content | {"folder": str(found.folder)}, tables.compare_table(found), as_json)
+
+
+@app.command(name="list")
+def list_(
+    what: Annotated[str, typer.Argument(help="methods, heads, data or backbones.")],
+    as_json: AsJson = False,
+) -> None:
+    """List what there is: methods, heads, data sources or backbones."""
+    from experiments import listing
+
+    rows = listing.rows(what)
+    _show(rows, listing.table(what, rows), as_json)
+
+
+@app.command()
+def inspect(
+    data: Annotated[str, typer.Argument(help="A file, hf:NAME, preferences or digits.")],
+    sets: Sets = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show users, examples and labels of a data set, and a config for it."""
+    from experiments import inspect as inspection
+
+    found = inspection.inspect(settings.read(None, sets or (), {"data.source": data}))
+    _show(found, inspection.table(found), as_json)
+
+
+def _show(content: Any, table: Any, as_json: bool) -> None:
+    from experiments import tables
+    from experiments.artifacts import plain
+
+    if as_json:
+        print(json.dumps(plain(content)))
+    else:
+        tables.show(table)
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"fedmeta {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
+) -> None:
+    # Flower and Ray phone home unless told otherwise; a privacy tool does not.
+    for name, value in {
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+def main() -> None:
+    """Run the command; errors of the user's are one line and exit code 2, failures exit code 1."""
+    try:
+        app()
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        ours = isinstance(error, ConfigError) or type(error).__module__.startswith(
+            ("fedmeta", "strategies", "experiments")
+        )
+        if isinstance(error, ValueError) and ours:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+        if ours:
+            print(f"failed: {error}", file=sys.stderr)
+        else:
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            print(
+                f"failed: {type(error).__name__}: {error} ({Path(last.filename).name}:"
+                f"{last.lineno}); run `fedmeta --debug ...` for the traceback",
+                file=sys.stderr,
+            )
+        sys.exit(1)

@@ -1,0 +1,83 @@
+"""What is in a data set, and what a config for it would be."""
+
+from typing import Any
+
+import numpy as np
+import tomli_w
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fedmeta.config import Config, DataConfig, flatten
+from fedmeta.data.sources import load
+from fedmeta.data.store import SPLITS, UserStore
+
+
+def inspect(config: Config) -> dict[str, Any]:
+    """Users, examples, labels and items of a data set, and a config that differs from the
+    embedded default only in what these data need.
+
+    The smallest support is used for looking, so that few users are dropped.
+    """
+    looking = config.data.model_copy(update={"support": 1, "min_examples": 0})
+    store = load(looking)
+    sizes = store.sizes()
+    return {
+        "source": config.data.source,
+        "task": store.task,
+        "items": {"kind": store.modality, "count": len(store.items)},
+        "examples": {
+            "count": int(sizes.sum()),
+            "per_user": {
+                name: int(np.percentile(sizes, q))
+                for name, q in (("min", 0), ("p10", 10), ("median", 50), ("p90", 90), ("max", 100))
+            },
+        },
+        "users": {split: len(store.users(split)) for split in SPLITS},
+        "users_with_more_than": {str(k): int((sizes > k).sum()) for k in (5, 10, 20, 50)},
+        "labels": _labels(store),
+        "item_folds": store.fold is not None,
+        "dropped": store.dropped,
+        "config": _config(config.data, int(np.median(sizes))),
+    }
+
+
+def _labels(store: UserStore) -> dict[str, float]:
+    """Share of each class, or mean and standard deviation of the target."""
+    if store.task == "regression":
+        return {"mean": float(store.label.mean()), "sd": float(store.label.std())}
+    counts = np.bincount(store.label.astype(np.int64), minlength=len(store.classes))
+    shares = counts / counts.sum()
+    return {name: float(share) for name, share in zip(store.classes, shares, strict=True)}
+
+
+def _config(data: DataConfig, median: int) -> str:
+    """A config file for the data: K is the largest usual one that half of the users have twice."""
+    support = max([k for k in (1, 2, 5, 10, 20) if 2 * k <= median], default=1)
+    wanted = Config(data=data.model_copy(update={"support": support}))
+    default = flatten(Config())
+    tables: dict[str, dict[str, Any]] = {}
+    for key, value in flatten(wanted).items():
+        if value != default[key] or key in ("data.source", "data.support"):
+            section, name = key.split(".", 1)
+            tables.setdefault(section, {})[name] = value
+    return tomli_w.dumps(tables)
+
+
+def table(found: dict[str, Any]) -> RenderableType:
+    """What :func:`inspect` found, to read."""
+    out = Table(title=f"{found['source']}: {found['task']}", show_header=False)
+    users, per_user = found["users"], found["examples"]["per_user"]
+    out.add_row("users", ", ".join(f"{count} {split}" for split, count in users.items()))
+    out.add_row("examples", f"{found['examples']['count']:,}")
+    out.add_row("per user", ", ".join(f"{name} {value}" for name, value in per_user.items()))
+    more = ", ".join(f"> {k}: {n}" for k, n in found["users_with_more_than"].items())
+    out.add_row("users by examples", more)
+    out.add_row("items", f"{found['items']['count']:,} {found['items']['kind']}")
+    labels = sorted(found["labels"].items(), key=lambda pair: -pair[1])
+    shown = ", ".join(f"{name} {value:.3g}" for name, value in labels[:8])
+    out.add_row("labels", shown + (f", and {len(labels) - 8} more" if len(labels) > 8 else ""))
+    out.add_row("item folds", "yes" if found["item_folds"] else "no")
+    for reason, count in found["dropped"].items():
+        out.add_row("left out", f"{count} {reason}")
+    return Group(out, Text("A config to start from:\n"), Text(found["config"]))

@@ -1,0 +1,50 @@
+"""The config of a command: embedded defaults, then a TOML file, then ``--set``, then flags."""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fedmeta.config import Config, ConfigError, flatten, parse
+
+
+def read(
+    path: Path | None, sets: Iterable[str] = (), flags: Mapping[str, Any] | None = None
+) -> Config:
+    """The validated config of a command.
+
+    Args:
+        path: a TOML file, or None for the embedded default.
+        sets: ``key=value`` texts; the value is read as TOML, and as a string where it is none.
+        flags: dotted keys from flags; None values are passed over.
+
+    Raises:
+        ConfigError: a missing or malformed file, or settings that do not fit.
+    """
+    values = flatten(parse(_file(path))) if path else {}
+    values |= dict(_pair(text) for text in sets)
+    values |= {key: value for key, value in (flags or {}).items() if value is not None}
+    return parse(values)
+
+
+def _file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no config file {str(path)!r}; check the path") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"config file {str(path)!r} cannot be read as TOML: {error}") from None
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {text!r}: expected key=value, as in federation.rounds=50")
+    return key.strip(), _value(value.strip())
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

@@ -1,0 +1,109 @@
+"""The tables at the end of a command."""
+
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from experiments.compare import Comparison
+from experiments.simulate import Run
+from fedmeta.metrics import METRICS, Metric
+from fedmeta.methods import METHODS
+
+
+def _number(metric: Metric, value: float) -> str:
+    return f"{100 * value:.1f}" if metric.name == "accuracy" else f"{value:.3f}"
+
+
+def _signed(metric: Metric, figures: dict[str, Any]) -> str:
+    mean, (low, high) = figures["gain"]["mean"], figures["gain"]["ci95"]
+    scale, digits = (100, 1) if metric.name == "accuracy" else (1, 3)
+    return f"{scale * mean:+.{digits}f} [{scale * low:+.{digits}f}, {scale * high:+.{digits}f}]"
+
+
+def unit(metric: Metric) -> str:
+    """The measure with its unit, for headings."""
+    return "accuracy, %" if metric.name == "accuracy" else metric.name
+
+
+def run_table(run: Run) -> RenderableType:
+    """One run: before and after on validation and test users, and the curve over K."""
+    summary = run.summary
+    metric = METRICS[run.outcome.problem.population.store.task]
+    name = metric.name
+    table = Table(title=f"{summary['name']}: {unit(metric)}, {summary['support']} support examples")
+    for heading in ("users", "before", "after", "gain [95 %]", "median", "worst decile", "hurt"):
+        table.add_column(heading, justify="right")
+    table.columns[0].justify = "left"
+    for split in ("valid", "test"):
+        figures = summary[split]
+        after = figures["after"]
+        table.add_row(
+            f"{summary['users'][split]} {split}",
+            _number(metric, figures["before"][f"{name}_macro"]),
+            _number(metric, after[f"{name}_macro"]),
+            _signed(metric, figures),
+            _number(metric, after["median"]),
+            _number(metric, after["worst_decile"]),
+            f"{figures['hurt_share']:.0%}",
+        )
+    lines = [Text("test users by support examples: " + _curve(metric, summary["test"]["curve"]))]
+    if "bayes" in summary["test"]:
+        lines.append(Text(_achieved(summary["test"])))
+    lines.append(Text(f"weights sha256 {summary['weights_sha256'][:16]}…   {run.folder}"))
+    return Group(table, *lines)
+
+
+def compare_table(found: Comparison) -> RenderableType:
+    """All methods on the test users, and the verdict."""
+    metric = found.metric
+    name = metric.name
+    first = next(iter(found.rows.values())).summary
+    title = (
+        f"{first['users']['test']} unseen users, {first['support']} support examples:"
+        f" {unit(metric)}"
+    )
+    table = Table(title=title)
+    for heading in (
+        "method", "before", "after", "gain [95 %]", "micro", "F1" if name == "accuracy" else "RMSE",
+        "worst decile", "hurt", "users/s",
+    ):  # fmt: skip
+        table.add_column(heading, justify="left" if heading == "method" else "right")
+    for method, row in found.rows.items():
+        figures, after = row.summary["test"], row.summary["test"]["after"]
+        adapts = METHODS[method].personalizes
+        table.add_row(
+            method,
+            _number(metric, figures["before"][f"{name}_macro"]),
+            _number(metric, after[f"{name}_macro"]),
+            _signed(metric, figures) if adapts else "-",
+            _number(metric, after[f"{name}_micro"]),
+            _number(metric, after[f"{metric.columns[1]}_macro"]),
+            _number(metric, after["worst_decile"]),
+            f"{figures['hurt_share']:.0%}" if adapts else "-",
+            f"{row.summary['speed']['user_updates_per_s']:.0f}" or "-",
+        )
+    lines = [Text(found.verdict.sentence, style="bold"), Text(str(found.folder))]
+    best = found.rows.get(found.verdict.method)
+    if best and "bayes" in best.summary["test"]:
+        lines.insert(1, Text(f"{found.verdict.method}: " + _achieved(best.summary["test"])))
+    return Group(table, *lines)
+
+
+def _curve(metric: Metric, curve: dict[str, float]) -> str:
+    return "  ".join(f"{k}: {_number(metric, value)}" for k, value in curve.items())
+
+
+def _achieved(figures: dict[str, Any]) -> str:
+    share = figures["achieved_share"]
+    text = f"the best possible is {100 * figures['bayes']:.1f}"
+    return text if share != share else f"{share:.0%} of the achievable gain; {text}"
+
+
+def show(what: RenderableType) -> None:
+    """Print to standard output, at full width where that is not a terminal."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=120)
+    console.print(what)

@@ -1,0 +1,113 @@
+"""The Flower ServerApp: train, choose on validation users, judge test users once."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+from numpy.typing import NDArray
+
+from clients import wire
+from fedmeta import config
+from fedmeta.cohort import Trial
+from fedmeta.evaluation import candidates, shots_of
+from fedmeta.inner import Inner
+from fedmeta.metrics import METRICS
+from fedmeta.problem import Problem, build
+from fedmeta.types import Params
+from strategies.events import Listener, Phase, RoundDone, ignore
+from strategies.federated import Federated
+from strategies.judging import judge
+
+TIMEOUT = 3600.0
+"""Seconds to wait for the replies of a round."""
+
+
+class Outcome(NamedTuple):
+    """All that a run has found out.
+
+    Attributes:
+        problem: what was run.
+        meta: the meta-initialization of the best round.
+        best_round: that round; 0 where there was none.
+        history: one entry per round.
+        adapt: how users personalize, as chosen on validation users.
+        shots: support sizes of the curve; the first is 0, the last is K.
+        users: indices of the users by split (`valid`, `test`).
+        scores: by split ``(shots, columns, users)``.
+        seconds: wall time of the rounds.
+        last: the parameters after the last round.
+    """
+
+    problem: Problem
+    meta: Params
+    best_round: int
+    history: list[RoundDone]
+    adapt: Inner
+    shots: list[int]
+    users: dict[str, NDArray[np.int64]]
+    scores: dict[str, NDArray[np.float64]]
+    seconds: float
+    last: Params
+
+
+def run(grid: Grid, problem: Problem, listener: Listener = ignore) -> Outcome:
+    """Train over a grid and judge. Test users are looked at once, at the very end."""
+    strategy = Federated(problem, listener)
+    settings, store = problem.config, problem.population.store
+    shots = shots_of(settings)
+    began = time.perf_counter()
+    if problem.method.contribute is not None and settings.federation.rounds:
+        strategy.start(
+            grid,
+            wire.arrays(strategy.state.meta),
+            num_rounds=settings.federation.rounds,
+            timeout=TIMEOUT,
+        )
+    seconds = time.perf_counter() - began
+    _, best_round, meta = strategy.best
+    listener(Phase("tuning"))
+    adapt = _tune(grid, problem, meta)
+    listener(Phase("judging"))
+    trials = [Trial(adapt, k) for k in shots]
+    users = {split: store.users(split) for split in ("valid", "test")}
+    scores = {
+        split: judge(problem, meta, who, trials, grid, TIMEOUT) for split, who in users.items()
+    }
+    return Outcome(
+        problem,
+        meta,
+        best_round,
+        strategy.history,
+        adapt,
+        shots,
+        users,
+        scores,
+        seconds,
+        strategy.state.meta,
+    )
+
+
+def _tune(grid: Grid, problem: Problem, meta: Params) -> Inner:
+    """The way to personalize that is best for validation users; ties go to the gentler."""
+    options = candidates(problem)
+    if len(options) == 1:
+        return options[0]
+    trials = [Trial(inner, problem.config.data.support) for inner in options]
+    users = problem.population.store.users("valid")
+    scores = judge(problem, meta, users, trials, grid, TIMEOUT)
+    sign = METRICS[problem.population.store.task].sign
+    return options[int(np.argmax(sign * scores[:, 0].mean(axis=-1)))]
+
+
+def make_app(report: Callable[[Outcome], None], listener: Listener = ignore) -> ServerApp:
+    """A ServerApp that hands what it found out to ``report``."""
+    app = ServerApp()
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:
+        report(run(grid, build(config.parse(context.run_config)), listener))
+
+    return app

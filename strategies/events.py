@@ -1,0 +1,37 @@
+"""What a run tells while it goes on; progress displays and logs listen."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class RoundDone(NamedTuple):
+    """A round is over.
+
+    Attributes:
+        round, rounds: number of the round and of all rounds.
+        users: users whose contributions were aggregated.
+        failed: users that were left out.
+        seconds: wall time of the round's training.
+        valid: measure on validation users after adaptation, in rounds that are evaluated.
+    """
+
+    round: int
+    rounds: int
+    users: int
+    failed: int
+    seconds: float
+    valid: float | None
+
+
+class Phase(NamedTuple):
+    """Another part of the run begins (`tuning`, `judging`)."""
+
+    name: str
+
+
+Event = RoundDone | Phase
+Listener = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """A listener for those who want none."""

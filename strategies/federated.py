@@ -1,0 +1,126 @@
+"""The Flower strategy: seeded cohorts, chunks of users, one ordered sum, one outer step."""
+
+import time
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+
+from clients import wire
+from fedmeta import loop, tasks
+from fedmeta.cohort import Trial
+from fedmeta.metrics import METRICS
+from fedmeta.outer import ServerState, advance, begin
+from fedmeta.problem import Problem, initial
+from fedmeta.types import Params
+from strategies import judging
+from strategies.errors import ClientError, message_error
+from strategies.events import Listener, RoundDone, ignore
+from strategies.nodes import nodes_of
+from strategies.ordered import OrderedSum
+
+
+class Federated(Strategy):
+    """Federated meta-learning of a method's initialization.
+
+    Messages and replies are streamed where the grid streams them, so that memory does not grow
+    with the users of a round. The best round by validation users is kept, ties to the earlier.
+    """
+
+    def __init__(self, problem: Problem, listener: Listener = ignore) -> None:
+        """Starts at the seeded initialization of the problem."""
+        self.problem, self.listener = problem, listener
+        self.state: ServerState = begin(initial(problem), problem.config.server)
+        self.best: tuple[float, int, Params] = (-np.inf, 0, self.state.meta)
+        self.history: list[RoundDone] = []
+        self._last = RoundDone(0, 0, 0, 0, 0.0, None)
+        self._began = 0.0
+        self._asked = 0
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterator[Message]:
+        """One message for each chunk of the round's cohort."""
+        settings, population = self.problem.config, self.problem.population
+        users = loop.cohort_of(population, settings, server_round)
+        nodes, self._asked = nodes_of(grid), len(users)
+        self._began = time.perf_counter()
+        for number, chunk in enumerate(tasks.chunks(population, users, settings.federation.chunk)):
+            order = wire.Order(server_round, number, chunk.tolist())
+            node = nodes[number % len(nodes)]
+            yield wire.order_message(arrays, order, node, MessageType.TRAIN)
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord, MetricRecord]:
+        """Add up the replies, divide once, take one step of the outer optimizer.
+
+        Raises:
+            ClientError: a client failed and `run.on-client-error` is `fail`, or all did.
+        """
+        settings = self.problem.config
+        ordered, first = OrderedSum(), ""
+        for reply in replies:
+            if reply.has_error():
+                reason = message_error(reply)
+            else:
+                term = wire.read_sum(reply)
+                reason = self._reason(term)
+                ordered.add(term)
+            first = first or reason
+            if reason and settings.run.on_client_error == "fail":
+                raise ClientError(f"round {server_round}: {reason}")
+        total, failed = ordered.finish(), self._asked - ordered.users
+        first = first or "no reply in time"
+        if failed and settings.run.on_client_error == "fail":
+            raise ClientError(f"round {server_round}: {failed} users are missing: {first}")
+        if not ordered.weight > 0:
+            raise ClientError(f"round {server_round}: every client failed; first: {first}")
+        mean = {name: torch.from_numpy(v / ordered.weight) for name, v in total.items()}
+        self.state = advance(self.state, mean, settings.server)
+        seconds = time.perf_counter() - self._began
+        rounds = settings.federation.rounds
+        self._last = RoundDone(server_round, rounds, ordered.users, failed, seconds, None)
+        return wire.arrays(self.state.meta), MetricRecord({"users": ordered.users})
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Messages for the validation users, in every E-th round and the last."""
+        settings = self.problem.config
+        last = server_round == settings.federation.rounds
+        if server_round % settings.evaluation.every and not last:
+            return []
+        users = self.problem.population.store.users("valid")
+        trial = Trial(self.problem.adapt, settings.data.support)
+        return judging.messages(self.problem, arrays, users, [trial], grid, server_round)
+
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> MetricRecord | None:
+        """The measure on validation users; the best round is remembered."""
+        scores = judging.collect(replies)
+        if not scores:
+            self._done(self._last)
+            return None
+        value = float(np.mean([rows[0, 0] for rows in scores.values()]))
+        sign = METRICS[self.problem.population.store.task].sign
+        if sign * value > self.best[0]:
+            self.best = (sign * value, server_round, self.state.meta)
+        self._done(self._last._replace(valid=value))
+        return MetricRecord({"valid": value})
+
+    def summary(self) -> None:
+        """Nothing to say: the config is in the run's folder."""
+
+    def _done(self, event: RoundDone) -> None:
+        self.history.append(event)
+        self.listener(event)
+
+    def _reason(self, term: wire.Sum) -> str:
+        if not term.failed:
+            return ""
+        return f"user {self.problem.population.store.ids[term.failed[0]]!r}: {term.reason}"
