@@ -46,9 +46,7 @@ def evaluate(message: Message, context: Context) -> Message:
         for rate, steps, shots in zip(order.rates, order.steps, order.shots, strict=True)
     ]
     with _one_thread():
-        scores = evaluation.evaluate(
-            problem, theta, np.array(order.users, dtype=np.int64), trials
-        )
+        scores = evaluation.evaluate(problem, theta, np.array(order.users, dtype=np.int64), trials)
     return wire.scores_reply(message, order.users, scores)
 
 
@@ -81,7 +79,7 @@ def contribution(
     return wire.Sum(
         chunk=order.chunk,
         total={
-            name: sum(update.total[name].cpu().numpy() for update in updates)
+            name: torch.stack([update.total[name] for update in updates]).sum(0).cpu().numpy()
             for name in (updates[0].total if updates else ())
         },
         weight=float(sum(update.weight for update in updates)),
@@ -91,15 +89,11 @@ def contribution(
     )
 
 
-def _update(
-    problem: Problem, theta: Params, users: NDArray[np.int64], round_number: int
-) -> Update:
+def _update(problem: Problem, theta: Params, users: NDArray[np.int64], round_number: int) -> Update:
     task = loop.tasks_of(problem, users, round_number)
     weight = loop.weights_of(problem, task)
     with torch.no_grad():
-        return cohort.contribute(
-            problem.method, problem.model, theta, task, problem.train, weight
-        )
+        return cohort.contribute(problem.method, problem.model, theta, task, problem.train, weight)
 
 
 @contextmanager

@@ -32,9 +32,9 @@ class Order(NamedTuple):
     round: int
     chunk: int
     users: list[int]
-    rates: list[float] = []
-    steps: list[int] = []
-    shots: list[int] = []
+    rates: Sequence[float] = ()
+    steps: Sequence[int] = ()
+    shots: Sequence[int] = ()
 
 
 class Sum(NamedTuple):

@@ -16,17 +16,18 @@ from strategies.app import Outcome
 from strategies.events import RoundDone
 
 
-def make_folder(out: Path | None, name: str) -> Path:
+def make_folder(out: Path | str, name: str) -> Path:
     """A new, empty folder for a run.
 
     Args:
-        out: where; None: ``runs/<time>-<name>``.
+        out: where; empty: ``runs/<time>-<name>``.
         name: for the default.
 
     Raises:
         ConfigError: the folder is in use, or cannot be made.
     """
-    folder = out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
+    default = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
+    folder = Path(out).expanduser() if str(out) else default
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
@@ -43,7 +44,9 @@ def make_folder(out: Path | None, name: str) -> Path:
 
 def write_config(folder: Path, config: Config) -> None:
     """``config.toml``, fully resolved: running it again is running the same."""
-    text = tomli_w.dumps(config.model_dump(by_alias=True))
+    tables = config.model_dump(by_alias=True)
+    tables["run"]["out"] = ""  # this folder is taken: a repetition needs one of its own
+    text = tomli_w.dumps(tables)
     (folder / "config.toml").write_text(text, encoding="utf-8")
 
 

@@ -123,6 +123,39 @@ def inspect(
     _show(found, inspection.table(found), as_json)
 
 
+@app.command()
+def reproduce(
+    name: Annotated[str, typer.Argument(help="An experiment of docs/results.md, or list.")],
+    data: Annotated[Path | None, typer.Option(help="Its data file, or the folder of it.")] = None,
+    seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 1,
+    sets: Sets = None,
+    seed: Seed = None,
+    backend: Backend = None,
+    device: Device = None,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run an experiment whose result is documented, and say what was claimed of it."""
+    from experiments import compare as runner
+    from experiments import few_shot, progress, tables
+    from experiments import reproduce as named
+
+    with progress.Display(quiet=as_json) as display:
+        if name == named.PROBE:
+            file = named.data_file(named.PROBE_FILE, data)
+            result = few_shot.banking77(file, display.encoded(), device or "cpu")
+            _show(result, tables.probe_text(result), as_json)
+            return
+        flags = {"run.seed": seed, "run.backend": backend, "run.device": device}
+        wanted = named.config_of(name, data, sets or [], flags)
+        experiment = named.EXPERIMENTS[name]
+        found = runner.compare(
+            wanted, experiment.methods, seeds, out, display.run, display.encoded()
+        )
+    content = found.content | {"folder": str(found.folder), "claim": experiment.claim}
+    _show(content, tables.claimed_table(found, experiment.claim), as_json)
+
+
 def _show(content: Any, table: Any, as_json: bool) -> None:
     from experiments import tables
     from experiments.artifacts import plain

@@ -15,8 +15,8 @@ from experiments.backends import open_backend
 from experiments.simulate import Encoded, Run, prepare, run_on
 from experiments.verdict import Verdict, verdict
 from fedmeta.config import Config, ConfigError
-from fedmeta.metrics import METRICS, Metric
 from fedmeta.methods import METHODS
+from fedmeta.metrics import METRICS, Metric
 from fedmeta.statistics import gain, interval
 from strategies.events import Listener, ignore
 
@@ -80,7 +80,7 @@ def compare(
         )
     began = time.perf_counter()
     backbone_s = prepare(config, encoded)
-    folder = artifacts.make_folder(out, config.run.name or "compare")
+    folder = artifacts.make_folder(out or config.run.out, config.run.name or "compare")
     artifacts.write_config(folder, config)
     runs: dict[str, list[Run]] = {name: [] for name in dict.fromkeys(methods)}
     with open_backend(config.run, client_app) as make_grid:
@@ -93,7 +93,9 @@ def compare(
                 seed = config.run.seed + number
                 mine = with_method(config, name, seed)
                 label = f"{name}, seed {seed}" if seeds > 1 else name
-                run = run_on(make_grid, mine, folder / f"{name}-seed{seed}", listeners(label), timings)
+                run = run_on(
+                    make_grid, mine, folder / f"{name}-seed{seed}", listeners(label), timings
+                )
                 runs[name].append(run)
                 timings = {"backbone_s": 0.0, "startup_s": 0.0}  # paid once, by the first run
     return _finish(folder, config, runs)

@@ -14,10 +14,10 @@ from fedmeta.data.store import SPLITS, UserStore
 
 
 def inspect(config: Config) -> dict[str, Any]:
-    """Users, examples, labels and items of a data set, and a config that differs from the
-    embedded default only in what these data need.
+    """Users, examples, labels and items of a data set, and a config for it.
 
-    The smallest support is used for looking, so that few users are dropped.
+    The smallest support is used for looking, so that few users are dropped; the config says
+    only what differs from the embedded default.
     """
     looking = config.data.model_copy(update={"support": 1, "min_examples": 0})
     store = load(looking)

@@ -68,7 +68,9 @@ class Display:
                 measure = f"valid {event.valid:.3f}"
             note = f"{event.users / max(event.seconds, 1e-9):,.0f} users/s  {measure}"
             self._bars.update(bar, completed=event.round, note=note)
-            self.line(_line(label, event, note, time.perf_counter() - began), event.round == event.rounds)
+            self.line(
+                _line(label, event, note, time.perf_counter() - began), event.round == event.rounds
+            )
 
         return tell
 

@@ -39,7 +39,7 @@ def simulate(
 
     Args:
         config: what to run.
-        out: folder for the artefacts, new or empty; None: ``runs/<time>-<name>``.
+        out: folder for the artefacts, new or empty; None: `run.out`.
         listener: told about rounds and phases.
         encoded: told (texts encoded, texts in all) while features are computed.
 
@@ -77,7 +77,7 @@ def run_on(
 ) -> Run:
     """Run a config on workers that are up, and write its folder."""
     config = resolve(config)
-    folder = artifacts.make_folder(out, config.run.name or config.method.name)
+    folder = artifacts.make_folder(out or config.run.out, config.run.name or config.method.name)
     artifacts.write_config(folder, config)
 
     def tell(event: Event) -> None:
@@ -97,7 +97,12 @@ def run_on(
         "wall_s": sum(timings.values()) + time.perf_counter() - began,
         "peak_rss_mb": grid.peak_rss_mb(),
     }
-    summary = summarize(outcome, speed)
+    return finish(folder, outcome, speed, config.run.backend)
+
+
+def finish(folder: Path, outcome: Outcome, speed: dict[str, float], backend: str) -> Run:
+    """Write the model, the users' scores and the summary of a finished run."""
+    summary = summarize(outcome, speed) | {"backend": backend}
     artifacts.write_model(folder, outcome.meta)
     artifacts.write_users(folder, artifacts.users_table(outcome))
     artifacts.write_json(folder / "summary.json", summary)

@@ -28,7 +28,10 @@ def weights_sha256(params: Params) -> str:
 def versions() -> dict[str, str]:
     """Versions of what a result may depend on."""
     named = {package: importlib.metadata.version(package) for package in PACKAGES}
-    return {"fedmeta": importlib.metadata.version("fedmeta"), "python": platform.python_version()} | named
+    return {
+        "fedmeta": importlib.metadata.version("fedmeta"),
+        "python": platform.python_version(),
+    } | named
 
 
 def split_figures(outcome: Outcome, split: str) -> dict[str, Any]:
@@ -43,9 +46,7 @@ def split_figures(outcome: Outcome, split: str) -> dict[str, Any]:
         "after": describe(metric, after),
         "gain": {"mean": found.mean, "ci95": [found.low, found.high]},
         "hurt_share": hurt_share(gains),
-        "curve": {
-            str(k): float(scores[at, 0].mean()) for at, k in enumerate(outcome.shots)
-        },
+        "curve": {str(k): float(scores[at, 0].mean()) for at, k in enumerate(outcome.shots)},
     }
     if store.bayes is not None:
         bayes = store.bayes[outcome.users[split]]
@@ -63,7 +64,6 @@ def summarize(outcome: Outcome, speed: dict[str, float]) -> dict[str, Any]:
         "name": config.run.name or config.method.name,
         "method": config.method.name,
         "seed": config.run.seed,
-        "backend": config.run.backend,
         "measure": METRICS[population.store.task].name,
         "support": config.data.support,
         "rounds": len(outcome.history),

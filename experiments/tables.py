@@ -8,8 +8,8 @@ from rich.text import Text
 
 from experiments.compare import Comparison
 from experiments.simulate import Run
-from fedmeta.metrics import METRICS, Metric
 from fedmeta.methods import METHODS
+from fedmeta.metrics import METRICS, Metric
 
 
 def _number(metric: Metric, value: float) -> str:
@@ -89,6 +89,21 @@ def compare_table(found: Comparison) -> RenderableType:
     if best and "bayes" in best.summary["test"]:
         lines.insert(1, Text(f"{found.verdict.method}: " + _achieved(best.summary["test"])))
     return Group(table, *lines)
+
+
+def claimed_table(found: Comparison, claim: str) -> RenderableType:
+    """A comparison, and what was claimed of it."""
+    return Group(compare_table(found), Text(f"claimed: {claim}"))
+
+
+def probe_text(result: dict[str, Any]) -> RenderableType:
+    """The result of the few-shot probe."""
+    low, high = result["ci95"]
+    return Text(
+        f"{result['name']}: {result['accuracy']:.2f} % [{low:.2f}, {high:.2f}] over"
+        f" {len(result['draws'])} draws; published {result['published']:.2f} %:"
+        f" {'reproduced' if result['reproduced'] else 'NOT reproduced'}"
+    )
 
 
 def _curve(metric: Metric, curve: dict[str, float]) -> str:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmeta.metrics import Metric
 from fedmeta.methods import METHODS
+from fedmeta.metrics import Metric
 from fedmeta.statistics import gain, hurt_share, interval
 
 Scores = tuple[NDArray[np.float64], NDArray[np.float64], float]
@@ -36,9 +36,7 @@ class Verdict(NamedTuple):
     sentence: str
 
 
-def verdict(
-    metric: Metric, rows: Mapping[str, Scores], support: int, resamples: int
-) -> Verdict:
+def verdict(metric: Metric, rows: Mapping[str, Scores], support: int, resamples: int) -> Verdict:
     """Hold the personalizing method that is best on validation users against one model for all.
 
     The method is chosen by validation users, so that the choice does not flatter it on test

@@ -64,20 +64,32 @@ def contribute(
     aligned = is_aligned(task.support, inner.batch)
     tail = _dual_tail(method, model, dual)
 
-    def plain(mine: Task) -> dict[str, Tensor]:
-        return step(Primal(model, aligned), theta, mine, inner)
-
-    def in_dual(one: Geometry, anchor: Anchors, mine: Task) -> dict[str, Tensor]:
-        learner = Dual(model, tail, one, anchor, aligned)
-        return step(learner, learner.start(theta), task_of(mine), inner)
-
     if tail is None:
-        leaves: Params = vmap(plain)(task)
-        leaves, weights, finite = _weigh(leaves, weight)
+
+        def plain(mine: Task) -> dict[str, Tensor]:
+            return step(Primal(model, aligned), theta, mine, inner)
+
+        sent: dict[str, Tensor] = vmap(plain)(task)
+    else:
+
+        def in_dual(one: Geometry, anchor: Anchors, mine: Task) -> dict[str, Tensor]:
+            learner = Dual(model, tail, one, anchor, aligned)
+            return step(learner, learner.start(theta), task_of(mine), inner)
+
+        sent = vmap(in_dual)(gram or geometry(task), anchors(tail, theta, task), task)
+    finite = _finite(sent)
+    if not bool(finite.all()):
+        # Once more without them, so that the sum is bit for bit the one that they are not in.
+        rest = None if weight is None else weight[finite]
+        if not bool(finite.any()):
+            nothing = {name: torch.zeros_like(p, dtype=torch.float64) for name, p in theta.items()}
+            return Update(nothing, torch.zeros((), dtype=torch.float64), finite)
+        kept = contribute(method, model, theta, _of(task, finite), inner, rest, dual=dual)
+        return kept._replace(finite=finite)
+    leaves, weights = _weigh(sent, weight)
+    if tail is None:
         total = {name: value.sum(0) for name, value in leaves.items()}
     else:
-        leaves = vmap(in_dual)(gram or geometry(task), anchors(tail, theta, task), task)
-        leaves, weights, finite = _weigh(leaves, weight)
         total = sum_over_users(tail, leaves, task)
     return Update(
         {name: value.double() for name, value in total.items()}, weights.double().sum(), finite
@@ -100,29 +112,42 @@ def predict(
         ValueError: the dual form is forced where it does not apply.
     """
     tail = _dual_tail(method, model, dual)
-    if tail is not None:
-        gram, anchor = geometry(task), anchors(tail, theta, task)
-    out = []
-    for inner, shots in trials:
-        limited = Task(first(task.support, shots), task.query)
-        aligned = is_aligned(limited.support, inner.batch)
+    if tail is None:
+        return [_plainly(method, model, theta, task, trial) for trial in trials]
+    parts = geometry(task), anchors(tail, theta, task)
+    return [_in_dual(method, model, tail, theta, parts, task, trial) for trial in trials]
 
-        def plain(mine: Task, inner: Inner = inner, aligned: bool = aligned) -> Tensor:
-            learner = Primal(model, aligned)
-            return learner.logits(method.adapt(learner, theta, mine, inner), mine.query)
 
-        def in_dual(
-            one: Geometry, at: Anchors, mine: Task, inner: Inner = inner, aligned: bool = aligned
-        ) -> Tensor:
-            learner = Dual(model, tail, one, at, aligned)
-            rows = task_of(mine)
-            phi = method.adapt(learner, learner.start(theta), rows, inner)
-            return learner.logits(phi, rows.query)
+def _plainly(method: Method, model: Model, theta: Params, task: Task, trial: Trial) -> Tensor:
+    limited = Task(first(task.support, trial.shots), task.query)
+    learner = Primal(model, is_aligned(limited.support, trial.inner.batch))
 
-        out.append(
-            vmap(plain)(limited) if tail is None else vmap(in_dual)(gram, anchor, limited)
-        )
-    return out
+    def one(mine: Task) -> Tensor:
+        return learner.logits(method.adapt(learner, theta, mine, trial.inner), mine.query)
+
+    found: Tensor = vmap(one)(limited)
+    return found
+
+
+def _in_dual(
+    method: Method,
+    model: Model,
+    tail: Tail,
+    theta: Params,
+    parts: tuple[Geometry, Anchors],
+    task: Task,
+    trial: Trial,
+) -> Tensor:
+    limited = Task(first(task.support, trial.shots), task.query)
+    aligned = is_aligned(limited.support, trial.inner.batch)
+
+    def one(gram: Geometry, anchor: Anchors, mine: Task) -> Tensor:
+        learner, rows = Dual(model, tail, gram, anchor, aligned), task_of(mine)
+        phi = method.adapt(learner, learner.start(theta), rows, trial.inner)
+        return learner.logits(phi, rows.query)
+
+    found: Tensor = vmap(one)(*parts, limited)
+    return found
 
 
 def first(support: Examples, shots: int) -> Examples:
@@ -144,23 +169,23 @@ def _dual_tail(method: Method, model: Model, dual: bool | None) -> Tail | None:
     return model.head.tail if possible and dual is not False else None
 
 
-def _weigh(leaves: Params, weight: Tensor | None) -> tuple[Params, Tensor, Tensor]:
-    """Leaves times the users' weights, and zero where a user's are not finite.
-
-    Zeroing is by ``where``: a product with 0 would keep NaN.
-    """
-    some = next(iter(leaves.values()))
-    users = some.shape[0]
+def _finite(leaves: Params) -> Tensor:
+    """Which users have finite numbers only, bool ``(U,)``."""
     sums = torch.stack([value.flatten(1).sum(1) for value in leaves.values()])
-    finite = sums.isfinite().all(0)
-    weights = some.new_ones(users) if weight is None else weight.to(some)
-    weights = torch.where(finite, weights, 0.0)
-    if weight is None and bool(finite.all()):
-        return leaves, weights, finite
+    return sums.isfinite().all(0)
 
-    def scale(value: Tensor) -> Tensor:
-        shape = (users,) + (1,) * (value.dim() - 1)
-        kept = torch.where(finite.view(shape), value, 0.0)
-        return kept * weights.view(shape)
 
-    return {name: scale(value) for name, value in leaves.items()}, weights, finite
+def _of(task: Task, users: Tensor) -> Task:
+    """The stacked tasks of some users."""
+    return Task(*(Examples(*(field[users] for field in side)) for side in task))
+
+
+def _weigh(leaves: Params, weight: Tensor | None) -> tuple[Params, Tensor]:
+    """Leaves times the users' weights, and those weights."""
+    some = next(iter(leaves.values()))
+    if weight is None:
+        return leaves, some.new_ones(len(some))
+    weights = weight.to(some)
+    return {
+        name: value * weights.view(-1, *(1,) * (value.dim() - 1)) for name, value in leaves.items()
+    }, weights

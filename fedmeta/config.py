@@ -53,7 +53,7 @@ class DataConfig(Section):
         "auto", description="scale features by train users' statistics; auto: tabular data only"
     )
     seed: int = Field(0, description="seed of generated data, partitions and user splits")
-    users: Count = Field(400, description="generator and partitioners: number of users")
+    users: Count = Field(1000, description="generator and partitioners: number of users")
     heterogeneity: Fraction = Field(1.0, description="`preferences`: 0 all alike, 1 all different")
     label_noise: Annotated[float, Field(ge=0.0, lt=0.5)] = Field(
         0.05, description="`preferences`: probability that a label is flipped"
@@ -98,14 +98,14 @@ class BackboneConfig(Section):
 class HeadConfig(Section):
     """The small model that users adapt."""
 
-    name: Literal["linear", "mlp"] = Field("linear", description="see `fedmeta list heads`")
+    name: Literal["linear", "mlp"] = Field("mlp", description="see `fedmeta list heads`")
     hidden: Count = Field(64, description="`mlp`: hidden units")
 
 
 class MethodConfig(Section):
     """The inner loop and what is specific to a method."""
 
-    name: str = Field("reptile", description="see `fedmeta list methods`")
+    name: str = Field("maml", description="see `fedmeta list methods`")
     rate: NonNegative = Field(0.0, description="inner learning rate; 0: the method's default")
     steps: Natural = Field(0, description="inner steps in training; 0: the method's default")
     batch: Natural = Field(0, description="inner minibatch; 0: full batch")
@@ -138,7 +138,7 @@ class ServerConfig(Section):
 class FederationConfig(Section):
     """Rounds and cohorts."""
 
-    rounds: Natural = Field(100, description="communication rounds")
+    rounds: Natural = Field(150, description="communication rounds")
     users_per_round: Count = Field(50, description="users sampled in a round")
     chunk: Count = Field(25, description="users per message and batched program")
     weighting: Literal["uniform", "examples"] = Field(
@@ -161,6 +161,7 @@ class RunConfig(Section):
     """Where and how the run is executed; nothing here changes a result."""
 
     name: str = Field("", description="name of the run; empty: the method's")
+    out: str = Field("", description="folder of the artefacts; empty: `runs/<time>-<name>`")
     seed: int = Field(0, description="seed of initialization, cohorts and support draws")
     backend: Literal["ray", "inline"] = Field("ray", description="where clients run")
     workers: Natural = Field(0, description="worker nodes; 0: one per CPU or GPU")

@@ -79,7 +79,10 @@ def candidates(problem: Problem) -> list[Inner]:
     base = problem.adapt
     if not problem.method.personalizes or not problem.config.evaluation.tune:
         return [base]
-    rates = [base.rate * factor for factor in (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)]
+    factors: tuple[float, ...] = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
+    if problem.method.per_weight_rates:
+        factors = (1.0,)  # its rates are learned
+    rates = [base.rate * factor for factor in factors]
     steps = sorted({1, 5, 10, 20, 50, base.steps})
     grid = [(rate, step) for step in steps for rate in rates]
     grid.sort(key=lambda pair: pair[0] * pair[1])

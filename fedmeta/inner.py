@@ -38,7 +38,9 @@ def descend(
     for step in range(inner.steps):
         g = learner.grad(phi, learner.minibatch(examples, step, inner.batch))
         if inner.mu:
-            g = add(g, {name: gap for name, gap in subtract(phi, theta).items() if name in g}, inner.mu)
+            g = add(
+                g, {name: gap for name, gap in subtract(phi, theta).items() if name in g}, inner.mu
+            )
         if inner.momentum:
             velocity = g = add(g, velocity, inner.momentum)
         if rates is not None:

@@ -66,11 +66,13 @@ class Primal:
     def grad(self, params: Params, examples: Examples) -> dict[str, Tensor]:
         """See :class:`Learner`."""
         model = {name: value for name, value in params.items() if "/" not in name}
-        return grad(lambda free: self.loss(free, examples))(model)
+        found: dict[str, Tensor] = grad(lambda free: self.loss(free, examples))(model)
+        return found
 
     def through(self, function: Callable[[Params], Tensor], params: Params) -> dict[str, Tensor]:
         """See :class:`Learner`."""
-        return grad(function)(dict(params))
+        found: dict[str, Tensor] = grad(function)(dict(params))
+        return found
 
     def minibatch(self, examples: Examples, step: int, size: int) -> Examples:
         """See :class:`Learner`."""
@@ -80,9 +82,7 @@ class Primal:
         return Examples(examples.x[at], examples.y[:, at], weight)
 
 
-def batch(
-    weight: Tensor, step: int, size: int, aligned: bool
-) -> tuple[slice | Tensor, Tensor]:
+def batch(weight: Tensor, step: int, size: int, aligned: bool) -> tuple[slice | Tensor, Tensor]:
     """Positions of a step's minibatch among a user's examples, and the weights of its mean.
 
     The examples are one endless cycle, so a user with fewer than ``size`` meets some twice.

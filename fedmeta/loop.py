@@ -1,10 +1,10 @@
 """The whole method on one page: no Flower, no batching, plain autograd. The oracle of the rest.
 
-    server: theta
-    for every round:
-        users <- a seeded cohort of training users
-        for every user: phi <- adapt(theta, support); send a delta or a gradient of the query
-        theta <- theta - outer step of the weighted mean of what was sent
+server: theta
+for every round:
+    users <- a seeded cohort of training users
+    for every user: phi <- adapt(theta, support); send a delta or a gradient of the query
+    theta <- theta - outer step of the weighted mean of what was sent
 """
 
 from collections.abc import Iterator

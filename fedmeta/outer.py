@@ -30,7 +30,9 @@ class Outer(NamedTuple):
     step: Step
 
 
-def _sgd(g: Tensor, state: tuple[Tensor, ...], c: ServerConfig) -> tuple[Tensor, tuple[Tensor, ...]]:
+def _sgd(
+    g: Tensor, state: tuple[Tensor, ...], c: ServerConfig
+) -> tuple[Tensor, tuple[Tensor, ...]]:
     return g, ()
 
 
@@ -41,13 +43,17 @@ def _momentum(
     return velocity, (velocity,)
 
 
-def _adam(g: Tensor, state: tuple[Tensor, ...], c: ServerConfig) -> tuple[Tensor, tuple[Tensor, ...]]:
+def _adam(
+    g: Tensor, state: tuple[Tensor, ...], c: ServerConfig
+) -> tuple[Tensor, tuple[Tensor, ...]]:
     m = c.momentum * state[0] + (1 - c.momentum) * g
     v = c.beta2 * state[1] + (1 - c.beta2) * g.square()
     return m / (v.sqrt() + c.epsilon), (m, v)
 
 
-def _yogi(g: Tensor, state: tuple[Tensor, ...], c: ServerConfig) -> tuple[Tensor, tuple[Tensor, ...]]:
+def _yogi(
+    g: Tensor, state: tuple[Tensor, ...], c: ServerConfig
+) -> tuple[Tensor, tuple[Tensor, ...]]:
     m = c.momentum * state[0] + (1 - c.momentum) * g
     square = g.square()
     v = state[1] - (1 - c.beta2) * square * torch.sign(state[1] - square)

@@ -20,9 +20,9 @@ from fedmeta.data.store import UserStore
 
 
 class Rows(NamedTuple):
-    """Example indices per user: those of user u are ``index[offsets[u]:offsets[u + 1]]``."""
+    """Example indices per user: those of user u are ``examples[offsets[u]:offsets[u + 1]]``."""
 
-    index: NDArray[np.int64]
+    examples: NDArray[np.int64]
     offsets: NDArray[np.int64]
 
     def sizes(self, users: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -88,7 +88,9 @@ def populate(
     if store.task == "regression":
         scale = float(store.label[train].std()) or 1.0
         target = ((store.label - store.label[train].mean()) / scale).astype(np.float32)
-    held_out = store.fold == UNSEEN_FOLD if config.unseen_items else None
+    held_out: NDArray[np.bool_] | None = None
+    if config.unseen_items and store.fold is not None:
+        held_out = np.equal(store.fold, UNSEEN_FOLD)
     return Population(
         store=store,
         features=torch.from_numpy(features).to(device),
@@ -108,7 +110,7 @@ def _standardize(features: NDArray[np.float32], item: NDArray[np.int64]) -> NDAr
     spread = seen.std(axis=0)
     spread[spread == 0] = 1.0
     scaled = (features - seen.mean(axis=0)) / (spread * np.sqrt(features.shape[1]))
-    return scaled.astype(np.float32)
+    return np.asarray(scaled, dtype=np.float32)
 
 
 def _rows(store: UserStore, keep: NDArray[np.bool_] | None) -> Rows:

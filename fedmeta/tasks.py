@@ -95,7 +95,7 @@ def _padded(rows: Rows, users: Indices) -> tuple[Indices, Indices]:
     sizes = rows.sizes(users)
     position = np.arange(sizes.max(initial=0), dtype=np.int64)[None, :]
     at = rows.offsets[users][:, None] + np.where(position < sizes[:, None], position, 0)
-    return rows.index[np.minimum(at, len(rows.index) - 1)], sizes
+    return rows.examples[np.minimum(at, len(rows.examples) - 1)], sizes
 
 
 def _examples(population: Population, rows: Indices, sizes: Indices) -> Examples:
@@ -104,7 +104,9 @@ def _examples(population: Population, rows: Indices, sizes: Indices) -> Examples
     index = torch.from_numpy(np.ascontiguousarray(rows[:, :width])).to(device)
     present = torch.from_numpy(np.arange(width)[None, :] < sizes[:, None]).to(device)
     item, label = population.item[index], population.target[index]
-    x = population.features.index_select(0, item.flatten()).view(*item.shape, population.features.shape[1])
+    x = population.features.index_select(0, item.flatten()).view(
+        *item.shape, population.features.shape[1]
+    )
     if population.store.task == "classification":
         classes = torch.arange(population.outputs, device=device)[:, None]
         y = (label[:, None, :] == classes).to(x.dtype)

@@ -8,11 +8,11 @@ next chunk, and replies stream back as they are made.
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 from flwr.app import ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
-from ray.actor import ActorHandle
 
 from clients.wire import META
 from experiments.backends.grid import LocalGrid
@@ -22,6 +22,10 @@ from fedmeta.config import ConfigError, Scalar
 
 IN_FLIGHT = 2
 """Messages that an actor holds: one at work and one waiting, so that it is never idle."""
+
+
+Actor = Any  # Ray builds an actor's methods at run time, so its handles have no useful type
+Ref = Any
 
 
 class Worker:
@@ -48,7 +52,7 @@ class Worker:
 class RayGrid(LocalGrid):
     """Messages go to whichever actor has the fewest, replies come in the order they are made."""
 
-    def __init__(self, actors: list[ActorHandle], run_config: dict[str, Scalar]) -> None:
+    def __init__(self, actors: list[Actor], run_config: dict[str, Scalar]) -> None:
         """A grid of as many logical nodes as there are actors."""
         super().__init__(len(actors))
         self._actors = actors
@@ -69,9 +73,9 @@ class RayGrid(LocalGrid):
         Raises:
             TimeoutError: no reply came within ``timeout`` seconds.
         """
-        waiting: dict[ray.ObjectRef, int] = {}
+        waiting: dict[Ref, int] = {}
         load = [0] * len(self._actors)
-        shared: dict[int, ray.ObjectRef] = {}
+        shared: dict[int, Ref] = {}
         source = iter(messages)
         more = True
         while more or waiting:
@@ -91,9 +95,7 @@ class RayGrid(LocalGrid):
             load[waiting.pop(done[0])] -= 1
             yield ray.get(done[0])
 
-    def _send(
-        self, actor: int, message: Message, shared: dict[int, ray.ObjectRef]
-    ) -> ray.ObjectRef:
+    def _send(self, actor: int, message: Message, shared: dict[int, Ref]) -> Ref:
         arrays = message.content.array_records.get(META)
         if arrays is not None:
             if id(arrays) not in shared:
@@ -121,7 +123,7 @@ def workers_for(requested: int) -> int:
 
 
 @contextmanager
-def pool(app: ClientApp, requested: int, gpus: float = 0.0) -> Iterator[list[ActorHandle]]:
+def pool(app: ClientApp, requested: int, gpus: float = 0.0) -> Iterator[list[Actor]]:
     """Long-lived actors, on a Ray of our own that ends with the block.
 
     Where Ray is initialized already (a cluster), the actors join it and it is left running.
@@ -143,7 +145,7 @@ def pool(app: ClientApp, requested: int, gpus: float = 0.0) -> Iterator[list[Act
             configure_logging=False,
             _node_ip_address="127.0.0.1",
         )
-    remote = ray.remote(Worker).options(num_cpus=1, num_gpus=gpus)
+    remote: Any = ray.remote(Worker).options(num_cpus=1, num_gpus=gpus)
     actors = [remote.remote(app) for _ in range(count)]
     try:
         yield actors

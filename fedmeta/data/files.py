@@ -27,6 +27,15 @@ def read_table(path: Path, config: DataConfig) -> Raw:
         DataError: a file that cannot be read (with the line where there is one), or whatever
             `fedmeta.data.tables.from_frame` finds wrong with the table.
     """
+    return from_frame(read_frame(path, config), config, path.name)
+
+
+def read_frame(path: Path, config: DataConfig) -> pd.DataFrame:
+    """The table in a file as it is, without any check of its columns.
+
+    Raises:
+        DataError: a file that cannot be read.
+    """
     suffixes = path.name.lower().removesuffix(".gz").rsplit(".", 1)
     try:
         content = path.read_bytes()
@@ -36,7 +45,7 @@ def read_table(path: Path, config: DataConfig) -> Raw:
         raise DataError(f"{path}: cannot be read ({error}); is it a whole file?") from None
     if not content.strip():
         raise DataError(f"{path}: the file is empty; one example per line or row is needed")
-    return from_frame(TABLES["." + suffixes[-1]](content, path, config), config, path.name)
+    return TABLES["." + suffixes[-1]](content, path, config)
 
 
 def _json_lines(content: bytes, path: Path, config: DataConfig) -> pd.DataFrame:

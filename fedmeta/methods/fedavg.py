@@ -11,7 +11,7 @@ FEDAVG = Method(
     communicates="delta of the head",
     adapt=no_adaptation,
     contribute=delta,
-    defaults=Defaults(rate=1.0, steps=5),
+    defaults=Defaults(rate=1.0, steps=10),
     personalizes=False,
 )
 

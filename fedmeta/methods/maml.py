@@ -33,7 +33,7 @@ MAML = Method(
     communicates="meta-gradient of the head",
     adapt=fine_tune,
     contribute=_exact,
-    defaults=Defaults(rate=1.0, steps=5, optimizer="adam", server_rate=0.02),
+    defaults=Defaults(rate=1.0, steps=10, optimizer="adam", server_rate=0.04),
     splits=True,
 )
 

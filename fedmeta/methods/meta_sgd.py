@@ -41,7 +41,7 @@ META_SGD = Method(
     communicates="meta-gradient of the head and of its rates (twice the bytes)",
     adapt=_adapt,
     contribute=_contribute,
-    defaults=Defaults(rate=1.0, steps=2, optimizer="adam", server_rate=0.02),
+    defaults=Defaults(rate=1.0, steps=5, optimizer="adam", server_rate=0.04),
     splits=True,
     extend=_rates,
     per_weight_rates=True,

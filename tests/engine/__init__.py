@@ -1,0 +1,1 @@
+"""Tests of the maths: gradients, contracts, sampling, scores."""

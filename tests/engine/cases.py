@@ -1,0 +1,150 @@
+"""Random ragged tasks, random parameters and small problems for the tests of the engine."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedmeta.config import parse
+from fedmeta.heads import HEADS
+from fedmeta.inner import Inner
+from fedmeta.learner import Model, Primal
+from fedmeta.losses import LOSSES
+from fedmeta.methods import METHODS, Method
+from fedmeta.params import add
+from fedmeta.problem import Problem, build
+from fedmeta.types import Examples, Params, Task
+
+FEATURES, HIDDEN = 6, 5
+OUTPUTS = {"classification": 3, "regression": 1}
+SIZES = ((4, 3), (1, 5), (7, 1), (3, 0), (6, 4))
+"""Support and query examples of five users: a single one, none, and none that divides another."""
+
+FEDERATED = [name for name, method in METHODS.items() if method.contribute is not None]
+INNERS = {
+    "full": Inner(0.7, 3),
+    "minibatch": Inner(0.5, 4, batch=2),
+    "larger": Inner(0.4, 2, batch=9),
+    "momentum": Inner(0.3, 4, momentum=0.8),
+    "proximal": Inner(0.4, 4, batch=3, momentum=0.5, mu=0.6),
+}
+
+
+def tasks(
+    seed: int,
+    sizes: Sequence[tuple[int, int]] = SIZES,
+    kind: str = "classification",
+    dtype: torch.dtype = torch.float64,
+    pad: int = 0,
+) -> Task:
+    """Random stacked tasks; what pads them is random too, as only its weight may count."""
+    random = torch.Generator().manual_seed(seed)
+    support, query = zip(*sizes, strict=True)
+    return Task(_side(random, support, kind, dtype, pad), _side(random, query, kind, dtype, pad))
+
+
+def _side(
+    random: torch.Generator, sizes: Sequence[int], kind: str, dtype: torch.dtype, pad: int
+) -> Examples:
+    users, width, outputs = len(sizes), max(sizes) + pad, OUTPUTS[kind]
+    x = torch.randn(users, width, FEATURES, generator=random, dtype=torch.float64)
+    y = torch.randn(users, outputs, width, generator=random, dtype=torch.float64)
+    if kind == "classification":
+        label = torch.randint(outputs, (users, 1, width), generator=random)
+        y = torch.zeros_like(y).scatter_(1, label, 1.0)
+    count = torch.tensor(sizes)[:, None]
+    weight = (torch.arange(width) < count).double() / count.clamp(min=1)
+    # About unit norm, as features of encoders have.
+    return Examples((x / FEATURES**0.5).to(dtype), y.to(dtype), weight.to(dtype))
+
+
+def select(task: Task, users: Iterable[int]) -> Task:
+    """Some users of stacked tasks, as they are padded."""
+    at = torch.tensor(list(users))
+    return Task(*(Examples(*(field[at] for field in side)) for side in task))
+
+
+def only(task: Task, user: int) -> Task:
+    """One user without the leading axis and without padding."""
+
+    def side(examples: Examples) -> Examples:
+        n = int((examples.weight[user] > 0).sum())
+        x, y, weight = (field[user] for field in examples)
+        return Examples(x[:n], y[:, :n], weight[:n])
+
+    return Task(side(task.support), side(task.query))
+
+
+def model_of(head: str, kind: str = "classification") -> Model:
+    """A small head with the loss of a kind of task."""
+    return Model(HEADS[head](FEATURES, OUTPUTS[kind], HIDDEN), LOSSES[kind])
+
+
+def theta_of(
+    method: Method, model: Model, seed: int, dtype: torch.dtype = torch.float64
+) -> dict[str, Tensor]:
+    """Random parameters that the server might hold; learned rates of either sign."""
+    random = torch.Generator().manual_seed(seed + 1000)
+    head = model.head.init(random)
+    theta: Params = {**head, **(method.extend(head, 0.5) if method.extend else {})}
+    return {
+        name: (
+            value.double() + 0.6 * torch.randn(value.shape, generator=random, dtype=torch.float64)
+        ).to(dtype)
+        for name, value in theta.items()
+    }
+
+
+def one_by_one(
+    method: Method,
+    model: Model,
+    theta: Params,
+    task: Task,
+    inner: Inner,
+    weights: Sequence[float] | None = None,
+) -> dict[str, Tensor]:
+    """The sum of contributions, user after user, in the plain form: the oracle."""
+    if method.contribute is None:
+        raise ValueError(f"{method.name} contributes nothing")
+    total: Params = {}
+    for user in range(len(task.support.weight)):
+        sent = method.contribute(Primal(model), theta, only(task, user), inner)
+        double = {name: value.double() for name, value in sent.items()}
+        total = add(total, double, 1.0 if weights is None else weights[user])
+    return dict(total)
+
+
+def flat(params: Params) -> Tensor:
+    """All parameters as one vector, in the order of their names."""
+    return torch.cat([params[name].detach().double().flatten() for name in sorted(params)])
+
+
+def distance(a: Params, b: Params) -> float:
+    """Norm of the difference relative to the norm of ``b``."""
+    if set(a) != set(b):
+        raise ValueError(f"{sorted(a)} and {sorted(b)} are not the same parameters")
+    return float((flat(a) - flat(b)).norm() / flat(b).norm())
+
+
+def problem(**values: Any) -> Problem:
+    """A problem of 24 generated users; ``method__name="maml"`` sets ``method.name``."""
+    small = {
+        "backbone.name": "hashing",
+        "data.users": 24,
+        "data.messages": 160,
+        "data.support": 4,
+        "data.query": 6,
+        "data.examples": 12,
+        "head.hidden": HIDDEN,
+        "federation.rounds": 3,
+        "federation.users-per-round": 7,
+        "federation.chunk": 3,
+        "evaluation.every": 2,
+        "evaluation.shots": "0,2,4",
+        "evaluation.tune": False,
+        "evaluation.bootstrap": 50,
+        "run.backend": "inline",
+    }
+    given = {key.replace("__", ".").replace("_", "-"): value for key, value in values.items()}
+    return build(parse(small | given))

@@ -1,0 +1,114 @@
+"""Outer optimizers equal the formulas of Reddi et al. 2021 (algorithm 2), written in numpy."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from fedmeta.config import ServerConfig
+from fedmeta.outer import OUTER, ServerState, advance, begin
+
+Array = NDArray[np.float64]
+ROUNDS, B1, B2, EPS, RATE = 6, 0.8, 0.95, 0.01, 0.3
+
+
+def settings(name: str) -> ServerConfig:
+    return ServerConfig.model_validate(
+        {"optimizer": name, "rate": RATE, "momentum": B1, "beta2": B2, "epsilon": EPS}
+    )
+
+
+def gradients() -> list[Array]:
+    random = np.random.default_rng(7)
+    return [random.normal(size=(3, 2)) * 10.0 ** random.integers(-3, 2) for _ in range(ROUNDS)]
+
+
+def sgd(x: Array, rounds: list[Array]) -> Array:
+    for g in rounds:
+        x = x - RATE * g
+    return x
+
+
+def momentum(x: Array, rounds: list[Array]) -> Array:
+    velocity = np.zeros_like(x)
+    for g in rounds:
+        velocity = B1 * velocity + g
+        x = x - RATE * velocity
+    return x
+
+
+def adam(x: Array, rounds: list[Array]) -> Array:
+    m, v = np.zeros_like(x), np.full_like(x, EPS**2)
+    for g in rounds:
+        m = B1 * m + (1 - B1) * g
+        v = B2 * v + (1 - B2) * g**2
+        x = x - RATE * m / (np.sqrt(v) + EPS)
+    return x
+
+
+def yogi(x: Array, rounds: list[Array]) -> Array:
+    m, v = np.zeros_like(x), np.full_like(x, EPS**2)
+    for g in rounds:
+        m = B1 * m + (1 - B1) * g
+        v = v - (1 - B2) * g**2 * np.sign(v - g**2)
+        x = x - RATE * m / (np.sqrt(v) + EPS)
+    return x
+
+
+FORMULAS: dict[str, Callable[[Array, list[Array]], Array]] = {
+    "sgd": sgd,
+    "momentum": momentum,
+    "adam": adam,
+    "yogi": yogi,
+}
+
+
+def start(name: str, x: Array, dtype: torch.dtype = torch.float64) -> ServerState:
+    return begin({"w": torch.tensor(x, dtype=dtype)}, settings(name))
+
+
+@pytest.mark.parametrize("name", OUTER)
+def test_formula(name: str) -> None:
+    x = np.random.default_rng(8).normal(size=(3, 2))
+    state = start(name, x)
+    for number, g in enumerate(gradients(), 1):
+        state = advance(state, {"w": torch.tensor(g)}, settings(name))
+        assert state.round == number
+        expected = FORMULAS[name](x, gradients()[:number])
+        np.testing.assert_allclose(state.meta["w"].numpy(), expected, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("name", ["momentum", "adam", "yogi"])
+def test_state_lives_across_rounds(name: str) -> None:
+    """An optimizer that is rebuilt every round gives something else."""
+    x = np.random.default_rng(9).normal(size=(3, 2))
+    kept, rebuilt = start(name, x), start(name, x)
+    for g in gradients():
+        kept = advance(kept, {"w": torch.tensor(g)}, settings(name))
+        fresh = begin(rebuilt.meta, settings(name))
+        rebuilt = advance(fresh, {"w": torch.tensor(g)}, settings(name))
+    gap = (kept.meta["w"] - rebuilt.meta["w"]).abs()
+    assert float(gap.min()) > 1e-3
+
+
+@pytest.mark.parametrize("name", OUTER)
+def test_float32_parameters_move_in_float64(name: str) -> None:
+    x = np.random.default_rng(10).normal(size=(3, 2)).astype(np.float32).astype(np.float64)
+    state = start(name, x, torch.float32)
+    after = advance(state, {"w": torch.tensor(gradients()[0])}, settings(name))
+    assert after.meta["w"].dtype == torch.float32
+    assert all(part.dtype == torch.float64 for part in after.outer["w"])
+    expected = FORMULAS[name](x, gradients()[:1]).astype(np.float32)
+    np.testing.assert_array_equal(after.meta["w"].numpy(), expected)
+
+
+def test_absent_names_stay_and_nothing_changes_in_place() -> None:
+    meta = {"w": torch.ones(2), "v": torch.full((2,), 3.0)}
+    state = begin(meta, settings("adam"))
+    after = advance(state, {"w": torch.tensor([1.0, -2.0])}, settings("adam"))
+    assert torch.equal(after.meta["v"], meta["v"])
+    assert torch.equal(state.meta["w"], torch.ones(2))
+    assert not state.outer["w"][0].any()
+    assert after.outer["w"][0].all()
