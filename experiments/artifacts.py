@@ -1,6 +1,9 @@
 """The folder of a run: what is written, when, and in which form (see docs/artefacts.md)."""
 
+import itertools
 import json
+import math
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -26,20 +29,38 @@ def make_folder(out: Path | str, name: str) -> Path:
     Raises:
         ConfigError: the folder is in use, or cannot be made.
     """
-    default = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
-    folder = Path(out).expanduser() if str(out) else default
+    folder = Path(out).expanduser() if str(out) else _default(name)
+    check_folder(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise ConfigError(
-                f"output folder {str(folder)!r} is not empty; name another with --out"
-            )
         (folder / "config.toml").touch(exist_ok=False)  # of two runs only one gets the folder
     except OSError as error:
         raise ConfigError(
             f"output folder {str(folder)!r} cannot be used: {error.strerror or error}"
         ) from None
     return folder
+
+
+def check_folder(out: Path | str) -> None:
+    """Refuse a folder that is in use; asked before anything costs time. Makes nothing.
+
+    Raises:
+        ConfigError: the folder holds something, or is none.
+    """
+    folder = Path(out).expanduser()
+    if not str(out) or not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ConfigError(f"output folder {str(folder)!r} is a file; name another with --out")
+    if any(folder.iterdir()):
+        raise ConfigError(f"output folder {str(folder)!r} is not empty; name another with --out")
+
+
+def _default(name: str) -> Path:
+    """``runs/<time>-<name>``, with a number where runs begin in the same second."""
+    stem = time.strftime("%Y%m%d-%H%M%S-") + re.sub(r"[^\w.-]+", "-", name)
+    tails = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    return next(path for tail in tails if not (path := Path("runs") / f"{stem}{tail}").exists())
 
 
 def write_config(folder: Path, config: Config) -> None:
@@ -53,11 +74,11 @@ def write_config(folder: Path, config: Config) -> None:
 def append_round(folder: Path, event: RoundDone) -> None:
     """One line of ``rounds.jsonl``, as soon as the round is over."""
     with (folder / "rounds.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(event._asdict()) + "\n")
+        file.write(json.dumps(plain(event._asdict())) + "\n")
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """A JSON file that people can read; NaN becomes null."""
+    """A JSON file that people can read; NaN and infinity become null."""
     path.write_text(json.dumps(plain(content), indent=2) + "\n", encoding="utf-8")
 
 
@@ -102,11 +123,11 @@ def write_users(folder: Path, table: pa.Table) -> None:
 
 
 def plain(value: Any) -> Any:
-    """A value that JSON can hold: tuples become lists and NaN null."""
+    """A value that JSON can hold: tuples become lists, NaN and infinity null."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if isinstance(value, float) and value != value:
+    if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

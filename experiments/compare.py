@@ -79,6 +79,7 @@ def compare(
             f" methods out of {', '.join(METHODS)}"
         )
     began = time.perf_counter()
+    artifacts.check_folder(out or config.run.out)
     backbone_s = prepare(config, encoded)
     folder = artifacts.make_folder(out or config.run.out, config.run.name or "compare")
     artifacts.write_config(folder, config)
@@ -143,10 +144,13 @@ def _row(runs: list[Run], metric: Metric, resamples: int) -> Row:
     valid = float(np.mean([run.outcome.scores["valid"][-1, 0].mean() for run in runs]))
     summary = dict(runs[0].summary)
     if len(runs) > 1:
-        found = interval(gain(metric, before, after), resamples)
         summary = _mean([run.summary for run in runs])
         summary["seed"] = [run.summary["seed"] for run in runs]
-        summary["test"]["gain"] = {"mean": found.mean, "ci95": [found.low, found.high]}
+        for split in ("valid", "test"):
+            ends = [run.outcome.scores[split][[0, -1], 0] for run in runs]
+            gains = np.stack([gain(metric, first, last) for first, last in ends])
+            found = interval(gains, resamples)
+            summary[split]["gain"] = {"mean": found.mean, "ci95": [found.low, found.high]}
         for key in ("weights_sha256", "model_sha256"):
             summary[key] = [run.summary[key] for run in runs]
     return Row(summary, before, after, valid)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import tomli_w
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -66,7 +67,7 @@ def _config(data: DataConfig, median: int) -> str:
 
 def table(found: dict[str, Any]) -> RenderableType:
     """What :func:`inspect` found, to read."""
-    out = Table(title=f"{found['source']}: {found['task']}", show_header=False)
+    out = Table(title=f"{escape(found['source'])}: {found['task']}", show_header=False)
     users, per_user = found["users"], found["examples"]["per_user"]
     out.add_row("users", ", ".join(f"{count} {split}" for split, count in users.items()))
     out.add_row("examples", f"{found['examples']['count']:,}")
@@ -75,7 +76,7 @@ def table(found: dict[str, Any]) -> RenderableType:
     out.add_row("users by examples", more)
     out.add_row("items", f"{found['items']['count']:,} {found['items']['kind']}")
     labels = sorted(found["labels"].items(), key=lambda pair: -pair[1])
-    shown = ", ".join(f"{name} {value:.3g}" for name, value in labels[:8])
+    shown = escape(", ".join(f"{name} {value:.3g}" for name, value in labels[:8]))
     out.add_row("labels", shown + (f", and {len(labels) - 8} more" if len(labels) > 8 else ""))
     out.add_row("item folds", "yes" if found["item_folds"] else "no")
     for reason, count in found["dropped"].items():

@@ -21,7 +21,7 @@ class Display:
         self._console = Console(stderr=True, quiet=quiet)
         self._live = self._console.is_terminal and not quiet
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             TimeRemainingColumn(),
@@ -85,7 +85,7 @@ class Display:
         """A plain line, at most one in :data:`EVERY` seconds unless it is urgent."""
         if not self._live and (urgent or time.monotonic() - self._said >= EVERY):
             self._said = time.monotonic()
-            self._console.print(text, highlight=False)
+            self._console.print(text, highlight=False, markup=False)
 
 
 class Encoding:

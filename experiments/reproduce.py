@@ -27,7 +27,7 @@ class Experiment(NamedTuple):
     config: str
     sets: Mapping[str, Any]
     claim: str
-    methods: tuple[str, ...] = (*DEFAULT_METHODS, "fomaml", "meta-sgd")
+    methods: tuple[str, ...] = ("bias", *DEFAULT_METHODS, "fomaml", "meta-sgd")
 
 
 def _politeness(support: int, unseen: bool, offset: float) -> Experiment:

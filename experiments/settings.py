@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fedmeta.config import Config, ConfigError, flatten, parse
+from fedmeta.config import Config, ConfigError, flatten, known_keys, parse
 
 
 def read(
@@ -15,7 +15,8 @@ def read(
 
     Args:
         path: a TOML file, or None for the embedded default.
-        sets: ``key=value`` texts; the value is read as TOML, and as a string where it is none.
+        sets: ``key=value`` texts; the value is read as TOML, and as it stands where it is none or
+            where the key takes a text (`evaluation.shots=5`).
         flags: dotted keys from flags; None values are passed over.
 
     Raises:
@@ -40,11 +41,13 @@ def _pair(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals:
         raise ConfigError(f"--set {text!r}: expected key=value, as in federation.rounds=50")
-    return key.strip(), _value(value.strip())
+    return key.strip(), _value(key.strip(), value.strip())
 
 
-def _value(text: str) -> Any:
+def _value(key: str, text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    default, _ = known_keys().get(key, (None, ""))
+    return text if isinstance(default, str) and not isinstance(value, str) else value

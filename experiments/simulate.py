@@ -10,7 +10,7 @@ from flwr.app import Context, RecordDict
 
 from clients.app import app as client_app
 from experiments import artifacts
-from experiments.backends import MakeGrid, open_backend
+from experiments.backends import MakeGrid, check_backend, open_backend
 from experiments.summary import summarize
 from fedmeta.config import Config, flatten
 from fedmeta.evaluation import shots_of
@@ -48,6 +48,7 @@ def simulate(
         ClientError: a client failed; the folder keeps config and rounds so far.
     """
     began = time.perf_counter()
+    artifacts.check_folder(out or config.run.out)
     backbone_s = prepare(config, encoded)
     with open_backend(config.run, client_app) as make_grid:
         startup_s = time.perf_counter() - began - backbone_s
@@ -64,6 +65,7 @@ def prepare(config: Config, encoded: Encoded | None = None) -> float:
     logging.getLogger("flwr").setLevel(logging.WARNING)
     began = time.perf_counter()
     shots_of(config)
+    check_backend(config.run)
     build(config, encoded)
     return time.perf_counter() - began
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -32,7 +33,8 @@ def run_table(run: Run) -> RenderableType:
     summary = run.summary
     metric = METRICS[run.outcome.problem.population.store.task]
     name = metric.name
-    table = Table(title=f"{summary['name']}: {unit(metric)}, {summary['support']} support examples")
+    title = f"{summary['name']}: {unit(metric)}, {summary['support']} support examples"
+    table = Table(title=escape(title))
     for heading in ("users", "before", "after", "gain [95 %]", "median", "worst decile", "hurt"):
         table.add_column(heading, justify="right")
     table.columns[0].justify = "left"

@@ -42,15 +42,15 @@ def verdict(metric: Metric, rows: Mapping[str, Scores], support: int, resamples:
     The method is chosen by validation users, so that the choice does not flatter it on test
     users. The reference is FedAvg without adaptation, or, where that was not run, the method's
     own initialization.
-
-    Raises:
-        ValueError: no method in ``rows`` personalizes.
+    Where no method personalizes the sentence says so. A method that diverges on validation users
+    (NaN) is not chosen while another does not.
     """
     able = [name for name in rows if METHODS[name].personalizes]
     if not able:
         text = "no method here personalizes, so there is nothing to decide; add one to --methods"
         return Verdict(False, "", "", 0.0, [0.0, 0.0], 0.0, text)
-    method = max(able, key=lambda name: metric.sign * rows[name][2])
+    values = np.array([metric.sign * rows[name][2] for name in able])
+    method = able[int(np.argmax(np.where(np.isnan(values), -np.inf, values)))]
     single = "fedavg" in rows
     reference = "fedavg" if single else method
     base = rows["fedavg"][1] if single else rows[method][0]
@@ -68,7 +68,7 @@ def verdict(metric: Metric, rows: Mapping[str, Scores], support: int, resamples:
         )
     elif found.high < 0:
         sentence = (
-            f"Personalization does not pay on this data: {setting} loses {size} of"
+            f"Personalization does not pay on this data: {setting} loses {size.lstrip('-')} of"
             f" {metric.name} against {against} ({spread}) and makes {hurt:.0%} of the users"
             " worse off."
         )

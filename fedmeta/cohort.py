@@ -1,8 +1,8 @@
 """The engine: a chunk of users adapts in one batched program.
 
-The functions of a method are written for one user; here they are mapped over the users of a
-chunk with ``torch.func.vmap``, in the dual form of the first layer where the head and the
-method allow it and in the plain form otherwise. Users are independent, so padding, permuting
+The functions of a method are written for one user. In the dual form of the first layer, where
+the head and the method allow it, they take stacked users as they are; in the plain form they are
+mapped over the users of a chunk with ``torch.func.vmap``. Users are independent, so padding, permuting
 or re-chunking them changes nothing, and a real client is a chunk of one.
 """
 
@@ -71,12 +71,8 @@ def contribute(
 
         sent: dict[str, Tensor] = vmap(plain)(task)
     else:
-
-        def in_dual(one: Geometry, anchor: Anchors, mine: Task) -> dict[str, Tensor]:
-            learner = Dual(model, tail, one, anchor, aligned)
-            return step(learner, learner.start(theta), task_of(mine), inner)
-
-        sent = vmap(in_dual)(gram or geometry(task), anchors(tail, theta, task), task)
+        users = Dual(model, tail, gram or geometry(task), anchors(tail, theta, task), aligned)
+        sent = step(users, users.start(theta), task_of(task), inner)
     finite = _finite(sent)
     if not bool(finite.all()):
         # Once more without them, so that the sum is bit for bit the one that they are not in.
@@ -140,14 +136,9 @@ def _in_dual(
 ) -> Tensor:
     limited = Task(first(task.support, trial.shots), task.query)
     aligned = is_aligned(limited.support, trial.inner.batch)
-
-    def one(gram: Geometry, anchor: Anchors, mine: Task) -> Tensor:
-        learner, rows = Dual(model, tail, gram, anchor, aligned), task_of(mine)
-        phi = method.adapt(learner, learner.start(theta), rows, trial.inner)
-        return learner.logits(phi, rows.query)
-
-    found: Tensor = vmap(one)(*parts, limited)
-    return found
+    users, rows = Dual(model, tail, *parts, aligned), task_of(limited)
+    phi = method.adapt(users, users.start(theta), rows, trial.inner)
+    return users.logits(phi, rows.query)
 
 
 def first(support: Examples, shots: int) -> Examples:

@@ -29,6 +29,7 @@ class Section(BaseModel):
         frozen=True,
         extra="forbid",
         strict=True,
+        allow_inf_nan=False,
         alias_generator=lambda name: name.replace("_", "-"),
         populate_by_name=True,
     )
@@ -91,6 +92,7 @@ class BackboneConfig(Section):
         description="`minilm`, `hashing`, `identity`, a hub id or a folder; auto: by the data",
     )
     max_length: Count = Field(128, description="most tokens of a text")
+    columns: Count = Field(512, description="`hashing`: width of the features")
     batch: Count = Field(64, description="texts per forward pass")
     cache: str = Field("", description="cache folder; empty: $FEDMETA_CACHE or ~/.cache/fedmeta")
 

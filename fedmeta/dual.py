@@ -13,6 +13,10 @@ same whatever the width of the language model. The bias is one more feature that
 This is exact for updates that are linear in the layer's gradients (momentum and proximal terms
 included), first and second order; per-weight rates take the plain form instead.
 
+What a method does to parameters here is linear, or goes through the learner: so the functions
+of one user serve stacked users as they are, every tensor with a leading axis U. No ``vmap``:
+in an inner loop of small tensors its dispatch would cost more than the arithmetic.
+
 Derivatives with respect to W_0 come from the *anchors* ``Z = W_0 X^T + b``: if dZ is the
 derivative of any function with respect to them, its derivative with respect to W_0 is ``dZ X``.
 """
@@ -29,6 +33,10 @@ from torch.nn.functional import pad
 from fedmeta.heads import Tail
 from fedmeta.learner import Model, batch
 from fedmeta.types import Examples, Params, Task
+
+
+WIDE = 32
+"""Outputs from which on one large product for all users is faster than a small one for each."""
 
 
 class Rows(NamedTuple):
@@ -65,39 +73,52 @@ class Anchors(NamedTuple):
 
 def anchors(tail: Tail, theta: Params, task: Task) -> Anchors:
     """The one product of a chunk's features with the server's first layer."""
-    weight, bias = theta[f"{tail.layer}.weight"], theta[f"{tail.layer}.bias"][:, None]
-    return Anchors(weight @ task.support.x.mT + bias, weight @ task.query.x.mT + bias)
+    weight, bias = theta[f"{tail.layer}.weight"], theta[f"{tail.layer}.bias"]
+    return Anchors(*(_affine(weight, bias, side.x) for side in task))
+
+
+def _affine(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
+    """``W x + b`` for stacked x, ``(U, H, N)``."""
+    if len(weight) < WIDE:
+        return weight @ x.mT + bias[:, None]
+    z = torch.addmm(bias, x.flatten(0, 1), weight.mT)
+    return z.unflatten(0, x.shape[:2]).mT.contiguous()
 
 
 class Dual:
-    """One user's model in dual coordinates; see :class:`fedmeta.learner.Learner`.
+    """The models of a chunk's users in dual coordinates; see :class:`fedmeta.learner.Learner`.
 
-    In its parameters ``{layer}.weight`` holds the coefficients A ``(H, S)`` (absent: zero), and
-    ``{layer}.bias`` is part of them. Gradients on the query, which no inner step takes, have
-    their coefficients ``(H, Q)`` under ``{layer}.weight@query``.
+    In its parameters ``{layer}.weight`` holds the coefficients A ``(U, H, S)`` (absent: zero),
+    and ``{layer}.bias`` is part of them. Gradients on the query, which no inner step takes,
+    have their coefficients ``(U, H, Q)`` under ``{layer}.weight@query``.
     """
 
     def __init__(
         self, model: Model, tail: Tail, gram: Geometry, anchor: Anchors, aligned: bool
     ) -> None:
-        """The tensors of one user, without the leading axis U."""
+        """``gram`` and ``anchor`` are those of the chunk's task."""
         self.value, self.tail, self.aligned = model.loss, tail, aligned
         self.weight = f"{tail.layer}.weight"
         self.gram = {"support": gram.support, "query": gram.query}
         self.anchor = {"support": anchor.support, "query": anchor.query}
 
     def start(self, theta: Params) -> dict[str, Tensor]:
-        """The server's parameters in dual coordinates: the first layer is at the anchors."""
+        """The server's parameters, one copy per user; the first layer is at the anchors."""
         first = (self.weight, f"{self.tail.layer}.bias")
-        return {name: value for name, value in theta.items() if name not in first}
+        users = len(self.anchor["support"])
+        return {
+            name: value.expand(users, *value.shape)
+            for name, value in theta.items()
+            if name not in first
+        }
 
     def outputs(self, params: Params, rows: Rows) -> Tensor:
-        """First-layer outputs ``(H, N)`` of the rows."""
+        """First-layer outputs ``(U, H, N)`` of the rows."""
         z = params.get(f"anchor@{rows.side}", self.anchor[rows.side])
         gram = self.gram[rows.side]
         if rows.at is not None:
-            z, gram = z[:, rows.at], gram[:, rows.at]
-        return z + params[self.weight] @ gram if self.weight in params else z
+            z, gram = _take(z, rows.at), _take(gram, rows.at)
+        return torch.baddbmm(z, params[self.weight], gram) if self.weight in params else z
 
     def logits(self, params: Params, examples: Examples) -> Tensor:
         """See :class:`fedmeta.learner.Learner`."""
@@ -122,7 +143,8 @@ class Dual:
         """See :class:`fedmeta.learner.Learner`: the derivative is taken at the anchors."""
         free = {name: value for name, value in params.items() if name != self.weight}
         free |= {f"anchor@{side}": z for side, z in self.anchor.items()}
-        g = grad(lambda at: function({**params, **at}))(free)
+        # Users are independent: the gradient of the sum is each user's own.
+        g = grad(lambda at: function({**params, **at}).sum())(free)
         return {
             self.weight: g.pop("anchor@support"),
             f"{self.weight}@query": g.pop("anchor@query"),
@@ -134,11 +156,11 @@ class Dual:
         if not size:
             return examples
         at, weight = batch(examples.weight, step, size, self.aligned)
-        return Examples(_as_features(Rows(_rows(examples).side, at)), examples.y[:, at], weight)
+        return Examples(_as_features(Rows(_rows(examples).side, at)), _take(examples.y, at), weight)
 
 
 def task_of(task: Task) -> Task:
-    """A user's task with its features replaced by references to rows."""
+    """A task with its features replaced by references to rows."""
     return Task(
         task.support._replace(x=_as_features(Rows("support"))),
         task.query._replace(x=_as_features(Rows("query"))),
@@ -174,12 +196,19 @@ def _as_features(rows: Rows) -> Tensor:
     return cast(Tensor, rows)
 
 
+def _take(value: Tensor, at: slice | Tensor) -> Tensor:
+    """Columns ``at`` of stacked matrices; as a tensor ``(U, size)``, each user's own."""
+    if isinstance(at, slice):
+        return value[..., at]
+    return value.gather(-1, at[:, None, :].expand(*value.shape[:-1], at.shape[-1]))
+
+
 def _scatter(e: Tensor, at: slice | Tensor | None, length: int) -> Tensor:
     if at is None:
         return e
     if isinstance(at, slice):
         return pad(e, (at.start, length - at.stop))
-    index = at.expand(*e.shape)
+    index = at[:, None, :].expand(*e.shape)
     return torch.zeros(*e.shape[:-1], length, dtype=e.dtype, device=e.device).scatter_add(
         -1, index, e
     )

@@ -19,8 +19,8 @@ from fedmeta.problem import Problem
 from fedmeta.tasks import judging
 from fedmeta.types import Params
 
-CELLS = 65_536
-"""Most padded examples in a chunk that is judged: bounds memory where users are large."""
+NUMBERS = 2**25
+"""Most features, in numbers, of a chunk that is judged: bounds memory where users are large."""
 
 
 def evaluate(
@@ -80,7 +80,7 @@ def candidates(problem: Problem) -> list[Inner]:
     if not problem.method.personalizes or not problem.config.evaluation.tune:
         return [base]
     factors: tuple[float, ...] = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
-    if problem.method.per_weight_rates:
+    if problem.method.extend:
         factors = (1.0,)  # its rates are learned
     rates = [base.rate * factor for factor in factors]
     steps = sorted({1, 5, 10, 20, 50, base.steps})

@@ -91,7 +91,7 @@ def batch(weight: Tensor, step: int, size: int, aligned: bool) -> tuple[slice | 
     if aligned:
         start = step * size % weight.shape[-1]
         return slice(start, start + size), weight.new_full((size,), 1.0 / size)
-    count = (weight > 0).sum(-1)
+    count = (weight > 0).sum(-1, keepdim=True)
     at = (step * size + torch.arange(size, device=weight.device)) % count.clamp(min=1)
     return at, (count > 0) * weight.new_full((size,), 1.0 / size)
 

@@ -10,6 +10,8 @@ from torch import Tensor
 class Loss(NamedTuple):
     """A weighted sum over examples of a loss, and its derivative with respect to the logits.
 
+    Any leading axes are users, each with a sum of its own.
+
     Attributes:
         value: ``(logits (C, N), y (C, N), weight (N,)) -> scalar``.
         error: the same arguments ``-> (C, N)``, d value / d logits.
@@ -24,7 +26,7 @@ def _entropy_value(logits: Tensor, y: Tensor, weight: Tensor) -> Tensor:
 
 
 def _entropy_error(logits: Tensor, y: Tensor, weight: Tensor) -> Tensor:
-    return (torch.softmax(logits, -2) - y) * weight
+    return (torch.softmax(logits, -2) - y) * weight[..., None, :]
 
 
 def _squared_value(logits: Tensor, y: Tensor, weight: Tensor) -> Tensor:
@@ -32,7 +34,7 @@ def _squared_value(logits: Tensor, y: Tensor, weight: Tensor) -> Tensor:
 
 
 def _squared_error(logits: Tensor, y: Tensor, weight: Tensor) -> Tensor:
-    return (logits - y) * weight
+    return (logits - y) * weight[..., None, :]
 
 
 LOSSES = {

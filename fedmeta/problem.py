@@ -1,5 +1,6 @@
 """A config turned into the objects of a run: data, model, method, inner loops."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
@@ -86,7 +87,8 @@ def build(config: Config, progress: Progress | None = None) -> Problem:
         ConfigError, ValueError: what cannot be run, with the reason.
     """
     config = resolve(config)
-    population = _population(config, progress)
+    device = device_of(config.run.device)
+    population = _population(config, device, progress)
     head = HEADS[config.head.name](
         population.features.shape[1], population.outputs, config.head.hidden
     )
@@ -109,12 +111,30 @@ def initial(problem: Problem) -> dict[str, Tensor]:
 _POPULATIONS: dict[object, Population] = {}
 
 
-def _population(config: Config, progress: Progress | None) -> Population:
+def device_of(name: str) -> torch.device:
+    """The device of `run.device`.
+
+    Raises:
+        ConfigError: no such kind of device, or none of it here.
+    """
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise ConfigError(f"run.device = {name!r}: expected cpu, cuda or cuda:N")
+    device = torch.device(name)
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        if (device.index or 0) >= count:
+            raise ConfigError(
+                f"run.device = {name!r}: torch {torch.__version__} sees {count} CUDA devices here;"
+                " use cpu, or a torch built for the GPU of this machine"
+            )
+    return device
+
+
+def _population(config: Config, device: torch.device, progress: Progress | None) -> Population:
     identity = (config.data, config.backbone, config.run.device)
     if identity not in _POPULATIONS:
         store = load(config.data)
         features = backbones.features(store, config.backbone, config.run.device, progress)
-        device = torch.device(config.run.device)
         _POPULATIONS.clear()  # one at a time: they may be large
         _POPULATIONS[identity] = populate(store, features, config.data, device)
     return _POPULATIONS[identity]

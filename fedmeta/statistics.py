@@ -76,8 +76,8 @@ def gain(metric: Metric, before: Values, after: Values) -> Values:
 
 
 def hurt_share(gains: Values) -> float:
-    """Share of users who are worse off."""
-    return float((gains < 0).mean())
+    """Share of users who are worse off, those whose model diverged (NaN) included."""
+    return float((~(gains >= 0)).mean())
 
 
 def achieved_share(before: Values, after: Values, bayes: Values) -> float:

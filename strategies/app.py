@@ -99,7 +99,9 @@ def _tune(grid: Grid, problem: Problem, meta: Params) -> Inner:
     users = problem.population.store.users("valid")
     scores = judge(problem, meta, users, trials, grid, TIMEOUT)
     sign = METRICS[problem.population.store.task].sign
-    return options[int(np.argmax(sign * scores[:, 0].mean(axis=-1)))]
+    value = sign * scores[:, 0].mean(axis=-1)
+    # argmax would take the first NaN, which is a way to personalize that diverges.
+    return options[int(np.argmax(np.where(np.isnan(value), -np.inf, value)))]
 
 
 def make_app(report: Callable[[Outcome], None], listener: Listener = ignore) -> ServerApp:

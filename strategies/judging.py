@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from clients import wire
 from fedmeta import tasks
 from fedmeta.cohort import Trial
-from fedmeta.evaluation import CELLS
+from fedmeta.evaluation import NUMBERS
 from fedmeta.problem import Problem
 from fedmeta.types import Params
 from strategies.errors import ClientError, message_error
@@ -27,8 +27,9 @@ def messages(
 ) -> Iterator[Message]:
     """One message for each chunk of the users."""
     nodes = nodes_of(grid)
-    size = problem.config.federation.chunk
-    for number, chunk in enumerate(tasks.chunks(problem.population, users, size, CELLS)):
+    population, size = problem.population, problem.config.federation.chunk
+    cells = NUMBERS // population.features.shape[1]
+    for number, chunk in enumerate(tasks.chunks(population, users, size, cells)):
         order = wire.Order(round_number, number, chunk.tolist())
         node = nodes[number % len(nodes)]
         yield wire.order_message(record, order, node, MessageType.EVALUATE, trials)

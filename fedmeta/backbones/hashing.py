@@ -6,23 +6,28 @@ import numpy as np
 
 from fedmeta.backbones.cache import Features
 
-COLUMNS = 512
 BLOCK = 4096
-RECIPE: dict[str, str | int] = {
-    "backbone": "hashing/1",
-    "ngrams": "words, 1 to 2",
-    "columns": COLUMNS,
-    "norm": "l2",
-    "dtype": "float32",
-}
 
 
-def encode(texts: Sequence[str], progress: Callable[[int, int], None] | None = None) -> Features:
-    """Signed counts of hashed words and word pairs, ``(texts, 512)``, each row of length one.
+def recipe(columns: int) -> dict[str, str | int]:
+    """Everything that the features depend on beside the texts."""
+    return {
+        "backbone": "hashing/1",
+        "ngrams": "words, 1 to 2",
+        "columns": columns,
+        "norm": "l2",
+        "dtype": "float32",
+    }
+
+
+def encode(
+    texts: Sequence[str], columns: int, progress: Callable[[int, int], None] | None = None
+) -> Features:
+    """Signed counts of hashed words and word pairs, ``(texts, columns)``, rows of length one.
 
     The row of a text without words is zero.
 
-    >>> encode(["a good idea", "a good idea", "!"]) @ encode(["good idea"]).T > 0
+    >>> encode(["a good idea", "a good idea", "!"], 512) @ encode(["good idea"], 512).T > 0
     array([[ True],
            [ True],
            [False]])
@@ -30,9 +35,9 @@ def encode(texts: Sequence[str], progress: Callable[[int, int], None] | None = N
     from sklearn.feature_extraction.text import HashingVectorizer
 
     vectorizer = HashingVectorizer(
-        n_features=COLUMNS, ngram_range=(1, 2), norm="l2", dtype=np.float32
+        n_features=columns, ngram_range=(1, 2), norm="l2", dtype=np.float32
     )
-    out = np.empty((len(texts), COLUMNS), dtype=np.float32)
+    out = np.empty((len(texts), columns), dtype=np.float32)
     for start in range(0, len(texts), BLOCK):
         stop = min(start + BLOCK, len(texts))
         out[start:stop] = vectorizer.transform(texts[start:stop]).toarray()

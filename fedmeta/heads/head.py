@@ -15,7 +15,8 @@ Error = Callable[[Tensor], Tensor]
 class Tail(NamedTuple):
     """The part of a head behind an affine first layer, with its derivative in closed form.
 
-    A head that has one can be run in the dual form (see :mod:`fedmeta.dual`).
+    A head that has one can be run in the dual form (see :mod:`fedmeta.dual`), where its
+    parameters and arguments have a leading axis of users: index from the last axis.
 
     Attributes:
         layer: name of the first layer; its parameters are ``{layer}.weight`` and ``.bias``.

@@ -1,5 +1,6 @@
 """Each method is a file and a line here."""
 
+from fedmeta.methods.bias import BIAS
 from fedmeta.methods.fedavg import FEDAVG, FEDAVG_FT
 from fedmeta.methods.fedprox import FEDPROX
 from fedmeta.methods.local import LOCAL
@@ -10,7 +11,7 @@ from fedmeta.methods.reptile import REPTILE
 
 METHODS: dict[str, Method] = {
     method.name: method
-    for method in (LOCAL, FEDAVG, FEDAVG_FT, FEDPROX, REPTILE, FOMAML, MAML, META_SGD)
+    for method in (LOCAL, BIAS, FEDAVG, FEDAVG_FT, FEDPROX, REPTILE, FOMAML, MAML, META_SGD)
 }
 
 __all__ = ["METHODS", "Method"]

@@ -40,15 +40,12 @@ def same_bits(a: Params, b: Params) -> bool:
     return set(a) == set(b) and all(torch.equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("what", ["feature", "target"])
 @every_head
 @every_method
-def test_user_with_broken_data(
-    name: str, head: str, what: str, value: float, dtype: torch.dtype
-) -> None:
-    task = tasks(31, dtype=dtype)
+def test_user_with_broken_data(name: str, head: str, what: str, value: float) -> None:
+    task = tasks(31, dtype=torch.float32)
     for dual in forms(name, head):
         for weight in (None, torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])):
             bad = update(name, head, spoiled(task, what, value), INNERS["full"], dual, weight)

@@ -9,7 +9,7 @@ from fedmeta.heads import HEADS
 from fedmeta.inner import Inner
 from fedmeta.learner import Learner, Model, Primal
 from fedmeta.methods import METHODS, Method
-from fedmeta.params import subtract
+from fedmeta.params import add, subtract
 from fedmeta.types import Params, Task
 from tests.engine.cases import INNERS, distance, model_of, one_by_one, only, select, tasks, theta_of
 
@@ -91,10 +91,10 @@ def test_finite_differences_catch_known_mistakes(head: str) -> None:
         method = METHODS[name]
         theta = theta_of(method, model, 5)
         expected = differences(method, model, theta, task, inner)
-        wrong = {}
+        wrong: Params = {}
         for user in range(len(SIZES)):
             sent = mistake(Primal(model), theta, only(task, user), inner)
-            wrong = {n: wrong.get(n, 0) + v for n, v in sent.items()}
+            wrong = add(wrong, sent)
         assert distance(wrong, expected) > 1e-2, name
 
 

@@ -36,7 +36,8 @@ def cut(task: Task, user: int, shots: int) -> Task:
 @every_method
 def test_trials(name: str, head: str, inner: str, kind: str) -> None:
     method, model = METHODS[name], model_of(head, kind)
-    theta, task = theta_of(method, model, 41), tasks(41, SIZES, kind, pad=1)
+    theta = theta_of(method, model, 41)
+    task = tasks(41, SIZES, kind, pad=1)
     trials = [Trial(INNERS[inner], shots) for shots in (0, 1, 3, 99)]
     learner = Primal(model)
     for dual in forms(name, head):
@@ -44,10 +45,8 @@ def test_trials(name: str, head: str, inner: str, kind: str) -> None:
         for trial, logits in zip(trials, predicted, strict=True):
             for user, (_, queries) in enumerate(SIZES):
                 mine = cut(task, user, trial.shots)
-                phi = theta
-                if trial.shots:
-                    phi = method.adapt(learner, theta, mine, trial.inner)
-                expected = learner.logits(phi, mine.query)
+                adapted = method.adapt(learner, theta, mine, trial.inner) if trial.shots else theta
+                expected = learner.logits(adapted, mine.query)
                 torch.testing.assert_close(
                     logits[user, :, :queries], expected, rtol=1e-11, atol=1e-12
                 )

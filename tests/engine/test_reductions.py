@@ -11,7 +11,7 @@ from fedmeta.inner import Inner
 from fedmeta.learner import Primal
 from fedmeta.methods import METHODS
 from fedmeta.params import add
-from fedmeta.problem import Problem
+from fedmeta.problem import Problem, initial
 from fedmeta.types import Params
 from tests.engine.cases import distance, flat, model_of, only, problem, tasks, theta_of
 
@@ -68,7 +68,7 @@ def test_fedprox_moves_less(head: str) -> None:
         run = problem(
             method__name="fedprox", method__mu=mu, head__name=head, federation__rounds=1, **SAME
         )
-        start = loop.initial(run)
+        start = initial(run)
         moved.append(float((flat(last(run)) - flat(start)).norm()))
     assert moved[0] > 1.05 * moved[1] > 1.05**2 * moved[2] > 0
 
@@ -83,7 +83,7 @@ def test_weighting_by_examples(name: str) -> None:
     double = type(task)(*(type(s)(*(f.double() for f in s)) for s in task))
     sizes = run.population.store.sizes()[users].clip(max=4 + 6)
     assert len(set(sizes.tolist())) > 2
-    start = {n: v.double() for n, v in loop.initial(run).items()}
+    start = {n: v.double() for n, v in initial(run).items()}
     mean: Params = {}
     for user, size in enumerate(sizes.tolist()):
         if run.method.contribute is None:

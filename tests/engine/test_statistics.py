@@ -85,6 +85,7 @@ def test_gain_is_positive_where_personalization_helps() -> None:
     np.testing.assert_allclose(gain(ACCURACY, before, after), [0.25, 0.0, -0.25])
     np.testing.assert_allclose(gain(MAE, before, after), [-0.25, 0.0, 0.25])
     assert hurt_share(gain(ACCURACY, before, after)) == pytest.approx(1 / 3)
+    assert hurt_share(np.array([0.1, np.nan, 0.0, -0.2])) == 0.5  # NaN: his model diverged
 
 
 def test_achieved_share() -> None:

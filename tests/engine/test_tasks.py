@@ -12,7 +12,7 @@ from fedmeta.data.selection import UNSEEN_FOLD
 from fedmeta.data.store import UserStore
 from fedmeta.methods import METHODS
 from fedmeta.population import Population, Rows
-from fedmeta.types import Examples
+from fedmeta.types import Examples, Task
 from tests.engine.cases import problem
 
 SUPPORT, QUERY = 3, 4
@@ -169,7 +169,7 @@ def test_chunks(sizes: list[int], size: int, cells: int | None) -> None:
 
 
 def test_every_method_is_judged_on_the_same_examples() -> None:
-    drawn = []
+    drawn: list[Task] = []
     for name in METHODS:
         run = problem(method__name=name, federation__chunk=1 + len(drawn))
         users = run.population.store.users("test")

@@ -1,0 +1,1 @@
+"""What the command writes, prints and refuses."""

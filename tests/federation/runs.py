@@ -1,0 +1,20 @@
+"""Small runs of the ServerApp over an inline grid."""
+
+from typing import Any
+
+from flwr.clientapp import ClientApp
+
+from clients.app import app as client_app
+from experiments.backends.inline import InlineGrid
+from fedmeta.config import flatten
+from fedmeta.problem import Problem
+from strategies.app import Outcome, run
+from tests.engine.cases import problem
+
+
+def over_inline(
+    given: Problem | None = None, nodes: int = 1, app: ClientApp = client_app, **values: Any
+) -> Outcome:
+    """A whole run of a problem, or of the small one with other values."""
+    given = given or problem(**values)
+    return run(InlineGrid(app, flatten(given.config), nodes), given)

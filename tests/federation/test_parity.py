@@ -1,0 +1,127 @@
+"""The Flower path computes what the page-long loop computes, for every method."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from experiments.summary import weights_sha256
+from fedmeta import evaluation, loop
+from fedmeta.cohort import Trial
+from fedmeta.heads import HEADS
+from fedmeta.problem import initial
+from tests.data.rows import write
+from tests.engine.cases import FEDERATED, distance, problem
+from tests.federation.runs import over_inline
+
+ROUNDS = 4
+
+
+@pytest.mark.parametrize("weighting", ["uniform", "examples"])
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("name", FEDERATED)
+def test_flower_equals_loop(name: str, head: str, weighting: str) -> None:
+    run = problem(
+        method__name=name,
+        head__name=head,
+        federation__rounds=ROUNDS,
+        federation__weighting=weighting,
+    )
+    outcome = over_inline(run)
+    assert [event.users for event in outcome.history] == [7] * ROUNDS
+    for dtype in (torch.float32, torch.float64):
+        *_, state = loop.train(run, dtype)
+        assert state.round == ROUNDS
+        assert distance(outcome.last, state.meta) < 1e-6
+    assert all(value.dtype == torch.float32 for value in outcome.last.values())
+    start = initial(run)
+    assert float((outcome.last["output.weight"] - start["output.weight"]).norm()) > 0.1
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 100])
+@pytest.mark.parametrize("name", FEDERATED)
+def test_chunks_of_another_size(name: str, chunk: int) -> None:
+    few, many = (
+        over_inline(method__name=name, head__name="mlp", federation__chunk=c).last
+        for c in (3, chunk)
+    )
+    assert distance(many, few) < 1e-6
+
+
+def test_the_number_of_nodes_changes_no_bit() -> None:
+    a, b = (over_inline(nodes=n, head__name="mlp", method__name="maml") for n in (1, 3))
+    assert weights_sha256(a.last) == weights_sha256(b.last)
+    assert weights_sha256(a.meta) == weights_sha256(b.meta)
+    for split in ("valid", "test"):
+        np.testing.assert_array_equal(a.scores[split], b.scores[split])
+    other = over_inline(head__name="mlp", method__name="maml", run__seed=1)
+    assert weights_sha256(other.last) != weights_sha256(a.last)
+
+
+def test_scores_are_those_of_the_evaluation() -> None:
+    outcome = over_inline(head__name="mlp", method__name="maml")
+    trials = [Trial(outcome.adapt, k) for k in outcome.shots]
+    for split, users in outcome.users.items():
+        expected = evaluation.evaluate(outcome.problem, outcome.meta, users, trials)
+        np.testing.assert_allclose(outcome.scores[split], expected, rtol=1e-5)
+
+
+def test_best_round_is_the_first_best_of_the_validation_users() -> None:
+    outcome = over_inline(head__name="mlp", method__name="fedavg-ft", federation__rounds=5)
+    values = {e.round: e.valid for e in outcome.history if e.valid is not None}
+    assert list(values) == [2, 4, 5]
+    best = max(values.values())
+    assert outcome.best_round == min(r for r, value in values.items() if value == best)
+    states = list(loop.train(outcome.problem))
+    assert distance(outcome.meta, states[outcome.best_round - 1].meta) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["reptile", "meta-sgd"])
+def test_regression(name: str, tmp_path: Path) -> None:
+    """Real targets: scaled for training by train users, scored in their own units."""
+    random = np.random.default_rng(0)
+    rows = [
+        {"user": f"u{u:02d}", "a": a, "b": b, "label": 40 + 9 * a + 20 * (u % 3 - 1) + noise}
+        for u in range(24)
+        for a, b, noise in random.normal(size=(6 + u % 4, 3)).tolist()
+    ]
+    path = write(tmp_path / "targets.csv", rows)
+    run = problem(
+        method__name=name,
+        method__rate=0.5,
+        data__source=str(path),
+        backbone__name="auto",
+        evaluation__tune=True,
+    )
+    outcome = over_inline(run)
+    *_, state = loop.train(run, torch.float64)
+    assert distance(outcome.last, state.meta) < 1e-6
+    labels = run.population.store.label
+    assert np.std(labels) > 10
+    before, after = outcome.scores["test"][[0, -1], 0].mean(axis=-1)
+    assert 0.2 < after / np.std(labels) < 0.8 * before / np.std(labels) < 2
+
+
+def test_a_way_to_personalize_that_diverges_is_not_chosen(tmp_path: Path) -> None:
+    """A mean error that is NaN is the worst there is; ``argmax`` would take it for the best."""
+    random = np.random.default_rng(1)
+    rows = [
+        {"user": f"u{u:02d}", "a": a, "b": b, "label": 3 * a + u % 3 + b / 7}
+        for u in range(24)
+        for a, b in random.normal(size=(8, 2)).tolist()
+    ]
+    run = problem(
+        method__name="local",
+        method__rate=8.0,
+        data__source=str(write(tmp_path / "targets.csv", rows)),
+        backbone__name="auto",
+        evaluation__tune=True,
+    )
+    trials = [Trial(inner, 4) for inner in evaluation.candidates(run)]
+    users = run.population.store.users("valid")
+    scores = evaluation.evaluate(run, initial(run), users, trials)[:, 0].mean(axis=-1)
+    assert np.isnan(scores).any()
+    outcome = over_inline(run)
+    assert outcome.adapt == trials[int(np.nanargmin(scores))].inner
+    assert np.isfinite(outcome.scores["valid"]).all()
