@@ -93,7 +93,12 @@ def compare(
     names = list(METHODS) if methods == "all" else [m.strip() for m in methods.split(",") if m]
     with progress.Display(quiet=as_json) as display:
         found = runner.compare(
-            wanted, names or runner.DEFAULT_METHODS, seeds, out, display.run, display.encoded()
+            wanted,
+            names if methods else runner.DEFAULT_METHODS,
+            seeds,
+            out,
+            display.run,
+            display.encoded(),
         )
     _show(found.content | {"folder": str(found.folder)}, tables.compare_table(found), as_json)
 

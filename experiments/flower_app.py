@@ -2,38 +2,48 @@
 
 import time
 
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
 from experiments import artifacts, tables
 from experiments.memory import peak_rss_mb
 from experiments.simulate import finish
-from strategies.app import Outcome, make_app
-from strategies.events import RoundDone
+from fedmeta.config import parse
+from fedmeta.problem import build
+from strategies.app import run
+from strategies.events import Event, RoundDone
 
 _BEGAN = time.perf_counter()
+app = ServerApp()
 
 
-def report(outcome: Outcome) -> None:
-    """Write the artefacts of a run and print its table.
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run, write the artefacts and print the table.
 
-    Flower starts the app in a folder of its own, so `run.out` should name a full path.
+    Flower starts the app in a folder of its own, so `run.out` should name a full path. A folder
+    in use is refused before anything is computed, and rounds are written as they end.
     """
-    config = outcome.problem.config
-    folder = artifacts.make_folder(config.run.out, config.run.name or config.method.name)
-    artifacts.write_config(folder, config)
-    for event in outcome.history:
-        artifacts.append_round(folder, event)
+    settings = parse(context.run_config).run
+    artifacts.check_folder(settings.out)
+    began = time.perf_counter()
+    problem = build(parse(context.run_config))
+    backbone_s = time.perf_counter() - began
+    folder = artifacts.make_folder(settings.out, settings.name or problem.config.method.name)
+    artifacts.write_config(folder, problem.config)
+
+    def tell(event: Event) -> None:
+        if isinstance(event, RoundDone):
+            artifacts.append_round(folder, event)
+            if event.valid is not None:
+                print(f"round {event.round}/{event.rounds}: valid {event.valid:.4f}", flush=True)
+
+    outcome = run(grid, problem, tell)
     speed = {
-        "backbone_s": 0.0,
-        "startup_s": 0.0,
+        "backbone_s": backbone_s,
+        "startup_s": began - _BEGAN,
         "rounds_s": outcome.seconds,
         "wall_s": time.perf_counter() - _BEGAN,
         "peak_rss_mb": peak_rss_mb(),
     }
     tables.show(tables.run_table(finish(folder, outcome, speed, backend="flower")))
-
-
-def _say(event: object) -> None:
-    if isinstance(event, RoundDone) and event.valid is not None:
-        print(f"round {event.round}/{event.rounds}: valid {event.valid:.4f}", flush=True)
-
-
-app = make_app(report, _say)

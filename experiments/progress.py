@@ -53,10 +53,10 @@ class Display:
         """A listener for one run."""
         bar: TaskID | None = None
         measure = ""
-        began = time.perf_counter()
+        began = 0.0
 
         def tell(event: Event) -> None:
-            nonlocal bar, measure
+            nonlocal bar, measure, began
             if isinstance(event, Phase):
                 self.line(f"{label}: {event.name}", urgent=False)
                 if bar is not None:
@@ -64,6 +64,7 @@ class Display:
                 return
             if bar is None:
                 bar = self._bars.add_task(label, total=event.rounds, note="")
+                began = time.perf_counter()  # after the first round, in which workers load the data
             if event.valid is not None:
                 measure = f"valid {event.valid:.3f}"
             note = f"{event.users / max(event.seconds, 1e-9):,.0f} users/s  {measure}"
@@ -103,5 +104,7 @@ class Encoding:
 
 
 def _line(label: str, event: RoundDone, note: str, elapsed: float) -> str:
-    left = elapsed / event.round * (event.rounds - event.round)
-    return f"{label}: round {event.round}/{event.rounds}  {note}  {left:.0f} s left"
+    text = f"{label}: round {event.round}/{event.rounds}  {note}"
+    if event.round < 2:
+        return text
+    return f"{text}  {elapsed / (event.round - 1) * (event.rounds - event.round):.0f} s left"

@@ -2,8 +2,8 @@
 
 The functions of a method are written for one user. In the dual form of the first layer, where
 the head and the method allow it, they take stacked users as they are; in the plain form they are
-mapped over the users of a chunk with ``torch.func.vmap``. Users are independent, so padding, permuting
-or re-chunking them changes nothing, and a real client is a chunk of one.
+mapped over the users of a chunk with ``torch.func.vmap``. Users are independent, so padding,
+permuting or re-chunking them changes nothing, and a real client is a chunk of one.
 """
 
 from collections.abc import Sequence

@@ -34,7 +34,6 @@ from fedmeta.heads import Tail
 from fedmeta.learner import Model, batch
 from fedmeta.types import Examples, Params, Task
 
-
 WIDE = 32
 """Outputs from which on one large product for all users is faster than a small one for each."""
 
@@ -82,7 +81,7 @@ def _affine(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
     if len(weight) < WIDE:
         return weight @ x.mT + bias[:, None]
     z = torch.addmm(bias, x.flatten(0, 1), weight.mT)
-    return z.unflatten(0, x.shape[:2]).mT.contiguous()
+    return z.view(*x.shape[:2], len(weight)).mT.contiguous()
 
 
 class Dual:

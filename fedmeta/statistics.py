@@ -15,6 +15,9 @@ from fedmeta.metrics import Metric
 
 Values = NDArray[np.float64]
 
+ROOM = 0.01
+"""Achievable gain below which a share of it would be noise."""
+
 
 class Interval(NamedTuple):
     """A mean with its 95 % bootstrap interval."""
@@ -83,7 +86,7 @@ def hurt_share(gains: Values) -> float:
 def achieved_share(before: Values, after: Values, bayes: Values) -> float:
     """Share of the achievable gain that was got, ``(after - before) / (bayes - before)``.
 
-    Each is averaged over users first; NaN where nothing is left to gain.
+    Each is averaged over users first; NaN where less than :data:`ROOM` is left to gain.
     """
     room = float(bayes.mean() - before.mean())
-    return float(after.mean() - before.mean()) / room if room > 1e-9 else float("nan")
+    return float(after.mean() - before.mean()) / room if room > ROOM else float("nan")

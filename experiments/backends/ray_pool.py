@@ -24,6 +24,9 @@ IN_FLIGHT = 2
 """Messages that an actor holds: one at work and one waiting, so that it is never idle."""
 
 
+PATIENCE = 120.0
+"""Seconds to wait for all actors to start."""
+
 Actor = Any  # Ray builds an actor's methods at run time, so its handles have no useful type
 Ref = Any
 
@@ -148,6 +151,16 @@ def pool(app: ClientApp, requested: int, gpus: float = 0.0) -> Iterator[list[Act
     remote: Any = ray.remote(Worker).options(num_cpus=1, num_gpus=gpus)
     actors = [remote.remote(app) for _ in range(count)]
     try:
+        # Importing torch takes each a while; what follows is then only the run.
+        up, late = ray.wait(
+            [actor.memory_mb.remote() for actor in actors], num_returns=count, timeout=PATIENCE
+        )
+        if late:
+            raise TimeoutError(
+                f"{len(late)} of {count} Ray actors did not start within {PATIENCE:.0f} s; Ray has"
+                f" {ray.cluster_resources()}, and each needs 1 CPU and {gpus:g} GPU"
+            )
+        ray.get(up)
         yield actors
     finally:
         for actor in actors:

@@ -44,4 +44,4 @@ def _backward(params: Params, z: Tensor, error: Error) -> tuple[Tensor, dict[str
     e = error(params["output.weight"] @ h + params["output.bias"][..., None])
     grads = {"output.weight": e @ h.mT, "output.bias": e.sum(-1)}
     # The sign of h is 1 or 0 as z is positive or not; a product with booleans is far slower.
-    return (params["output.weight"].mT @ e) * torch.sign(h).detach(), grads
+    return (params["output.weight"].mT @ e) * torch.sign(h.detach()), grads

@@ -90,6 +90,19 @@ def test_chunk_equals_loop_in_float32(name: str, head: str) -> None:
 
 @every_head
 @every_method
+def test_wide_first_layers(name: str, head: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wide layers meet all users in one product; here that is every layer."""
+    monkeypatch.setattr("fedmeta.dual.WIDE", 1)
+    method, model = METHODS[name], model_of(head)
+    theta, task = theta_of(method, model, 29), tasks(29)
+    expected = one_by_one(method, model, theta, task, INNERS["full"])
+    for dual in forms(name, head):
+        found = cohort.contribute(method, model, theta, task, INNERS["full"], dual=dual)
+        assert distance(found.total, expected) < EXACT
+
+
+@every_head
+@every_method
 def test_padding_and_order_change_nothing(name: str, head: str) -> None:
     for inner in ("full", "minibatch", "larger"):
         for dual in forms(name, head):
@@ -100,7 +113,7 @@ def test_padding_and_order_change_nothing(name: str, head: str) -> None:
             assert distance(total(name, head, turned, INNERS[inner], dual), expected) < EXACT
 
 
-@settings(max_examples=10, deadline=None, derandomize=True)
+@settings(max_examples=5, deadline=None, derandomize=True)
 @given(
     cut=st.integers(1, 4),
     seed=st.integers(0, 1000),
