@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from experiments import settings
+from experiments.bench.command import app as bench
 from fedmeta import __version__
 from fedmeta.config import Config, ConfigError
 
@@ -159,6 +160,9 @@ def reproduce(
         )
     content = found.content | {"folder": str(found.folder), "claim": experiment.claim}
     _show(content, tables.claimed_table(found, experiment.claim), as_json)
+
+
+app.add_typer(bench, name="bench")
 
 
 def _show(content: Any, table: Any, as_json: bool) -> None:

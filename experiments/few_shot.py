@@ -16,6 +16,7 @@ from fedmeta.backbones import features
 from fedmeta.config import BackboneConfig, ConfigError, DataConfig
 from fedmeta.data.files import read_frame
 from fedmeta.data.store import UserStore
+from fedmeta.problem import device_of
 from fedmeta.statistics import interval
 
 DRAWS = 10
@@ -38,8 +39,9 @@ def banking77(
         Mean accuracy in % over the draws, its interval, each draw, and the published figure.
 
     Raises:
-        ConfigError: the table lacks a column.
+        ConfigError: the table lacks a column, or there is no such device.
     """
+    device_of(device)
     frame = read_frame(path, DataConfig())
     missing = {"text", "label", "split"} - set(frame.columns)
     if missing:

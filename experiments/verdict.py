@@ -61,7 +61,13 @@ def verdict(metric: Metric, rows: Mapping[str, Scores], support: int, resamples:
     size = _amount(metric, found.mean)
     spread = f"95 % interval {_amount(metric, found.low)} to {_amount(metric, found.high)}"
     setting = f"{method} with {support} examples per user"
-    if found.low > 0:
+    if not np.isfinite(found).all():
+        lost = float((~np.isfinite(gains)).mean())
+        sentence = (
+            f"Personalization does not pay on this data: {setting} diverges for {lost:.0%} of the"
+            " users; lower method.rate."
+        )
+    elif found.low > 0:
         sentence = (
             f"Personalization pays on this data: {setting} gains {size} of {metric.name} over"
             f" {against} ({spread}); it makes {hurt:.0%} of the users worse off."

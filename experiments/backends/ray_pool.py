@@ -156,9 +156,10 @@ def pool(app: ClientApp, requested: int, gpus: float = 0.0) -> Iterator[list[Act
             [actor.memory_mb.remote() for actor in actors], num_returns=count, timeout=PATIENCE
         )
         if late:
+            resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
             raise TimeoutError(
                 f"{len(late)} of {count} Ray actors did not start within {PATIENCE:.0f} s; Ray has"
-                f" {ray.cluster_resources()}, and each needs 1 CPU and {gpus:g} GPU"
+                f" {resources}, and each needs 1 CPU and {gpus:g} GPU"
             )
         ray.get(up)
         yield actors

@@ -19,7 +19,8 @@ def read_npz(path: Path, config: DataConfig) -> Raw:
 
     ``X`` ``(E, F)`` or ``images`` ``(E, ...)``; the label column's name, or ``y``, ``label`` or
     ``labels`` ``(E,)``; ``user`` ``(E,)``. Optional: ``user_split`` (0, 1 or 2, indexed by the
-    user's number), or a split per example, and the item fold of each example.
+    user's number), or a split per example, and the item fold of each example. Where examples
+    share inputs, ``items`` ``(I, F)`` stands for ``X``, and ``item`` ``(E,)`` gives a row of it.
 
     Raises:
         DataError: no readable archive, pickled objects, a missing array, lengths that differ.
@@ -27,20 +28,23 @@ def read_npz(path: Path, config: DataConfig) -> Raw:
     arrays = _load(path)
     name = path.name
     _, user = _first(arrays, (config.user_column,), "user", "user-column", name)
-    x_name, x = _first(arrays, (config.image_column, "X", "images"), "input", "image-column", name)
+    inputs = (config.image_column, "X", "images", "items")
+    x_name, x = _first(arrays, inputs, "input", "image-column", name)
     y_name, label = _first(
         arrays, (config.label_column, "y", "label", "labels"), "label", "label-column", name
     )
-    per_example = {x_name: x, y_name: label, config.user_column: user}
+    shared = _shared(arrays, x, name) if x_name == "items" else None
+    first, each = (x_name, x) if shared is None else ("item", shared)
+    per_example = {first: each, y_name: label, config.user_column: user}
     for column in (config.split_column, config.fold_column):
         if column in arrays:
             per_example[column] = arrays[column]
     for title, array in per_example.items():
         flat = title == x_name or array.ndim == 1
-        if not flat or array.ndim == 0 or len(array) != len(x):
+        if not flat or array.ndim == 0 or len(array) != len(each):
             raise DataError(
                 f"{name}: array {title!r} has shape {array.shape}; one entry for each of the "
-                f"{len(x) if x.ndim else 0} examples of {x_name!r} is needed"
+                f"{len(each) if each.ndim else 0} examples of {first!r} is needed"
             )
     if x.dtype.kind not in "biuf":
         raise DataError(f"{name}: array {x_name!r} has dtype {x.dtype}; numbers are needed")
@@ -52,18 +56,32 @@ def read_npz(path: Path, config: DataConfig) -> Raw:
     if fold is not None and fold.dtype.kind not in "iu":
         raise DataError(f"{name}: array {config.fold_column!r} has dtype {fold.dtype}; not integer")
     with np.errstate(over="ignore"):  # too large for float32: reported by prepare, as infinite
-        features = flat_images(x) if x.ndim > 2 or x_name != "X" else x.astype(np.float32)
+        features = (
+            flat_images(x) if x.ndim > 2 or x_name not in ("X", "items") else x.astype(np.float32)
+        )
     return Raw(
         name=name,
         ids=ids,
         user=code,
         items=features.reshape(len(x), -1),
-        item=np.arange(len(x), dtype=np.int64),
+        item=np.arange(len(x), dtype=np.int64) if shared is None else shared,
         label=label,
         split=split,
         fold=None if fold is None else fold.astype(np.int64),
         columns=_feature_names(arrays, features),
     )
+
+
+def _shared(arrays: Mapping[str, NDArray[Any]], x: NDArray[Any], name: str) -> NDArray[np.int64]:
+    """The array ``item``: which row of the inputs each example refers to."""
+    item, rows = arrays.get("item"), len(x) if x.ndim else 0
+    if item is None or item.dtype.kind not in "iu" or not ((item >= 0) & (item < rows)).all():
+        found = "is missing" if item is None else f"is {item.dtype} {item.shape}"
+        raise DataError(
+            f"{name}: array 'item' {found}; with 'items' it must give a row of them for each "
+            f"example, as a whole number below {rows}"
+        )
+    return item.astype(np.int64)
 
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:

@@ -99,3 +99,15 @@ def test_no_archive(tmp_path: Path) -> None:
         np.save(file, np.zeros(3))
     with pytest.raises(DataError, match="a single array"):
         load(config(tmp_path / "a.npz"))
+
+
+def test_examples_may_share_items(tmp_path: Path) -> None:
+    item = np.arange(48) % 5
+    shared: dict[str, Any] = {"X": None, "items": np.arange(10).reshape(5, 2), "item": item}
+    store = load(config(archive(tmp_path, **shared)))
+    assert isinstance(store.items, np.ndarray)
+    assert store.items.shape == (5, 2)
+    assert store.item[:4].tolist() == [0, 1, 2, 3]
+    for wrong in (None, item + 1, item - 1, item.astype(float), item[1:]):
+        with pytest.raises(DataError, match="item"):
+            load(config(archive(tmp_path, **{**shared, "item": wrong})))

@@ -1,0 +1,155 @@
+"""Comparisons: paired by user, over seeds, all from the users' own scores."""
+
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from experiments.cli import main
+from experiments.compare import DEFAULT_METHODS
+from fedmeta.methods import METHODS
+from tests.experiments.runs import Result, sets, strict, summary_of, users_of
+
+K = 10
+METHODS_HERE = ("fedavg", "reptile", "maml")
+SEEDS = (4, 5)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three methods, two seeds."""
+    out = tmp_path_factory.mktemp("comparisons") / "here"
+    arguments = [
+        *("fedmeta", "compare", *sets(data__support=K), "--methods", ",".join(METHODS_HERE)),
+        *("--seeds", "2", "--seed", "4", "--out", str(out), "--json"),
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", arguments)
+        with pytest.raises(SystemExit, match="0"):
+            main()
+    return out
+
+
+@pytest.fixture(scope="module")
+def content(folder: Path) -> Any:
+    return strict((folder / "compare.json").read_text(encoding="utf-8"))
+
+
+def after(folder: Path, method: str, seed: int, split: str = "test", k: int = K) -> Any:
+    return users_of(folder / f"{method}-seed{seed}", split, k)["accuracy"]
+
+
+def gains(folder: Path, method: str, split: str = "test") -> Any:
+    """Gain of each user and seed, ``(seeds, users)``."""
+    pairs = [(after(folder, method, s, split), after(folder, method, s, split, 0)) for s in SEEDS]
+    return np.stack([last - first for last, first in pairs])
+
+
+def test_folders(folder: Path, content: Any) -> None:
+    runs = {f"{method}-seed{seed}" for method in METHODS_HERE for seed in SEEDS}
+    assert {path.name for path in folder.iterdir()} == runs | {"config.toml", "compare.json"}
+    assert content["seeds"] == list(SEEDS)
+    assert tuple(content["methods"]) == METHODS_HERE
+    for method in METHODS_HERE:
+        summaries = [summary_of(folder / f"{method}-seed{seed}") for seed in SEEDS]
+        assert [one["seed"] for one in summaries] == list(SEEDS)
+        row = content["methods"][method]
+        assert row["seed"] == list(SEEDS)
+        digests = [one["weights_sha256"] for one in summaries]
+        assert row["weights_sha256"] == digests
+        assert len(set(digests)) == 2
+        assert set(row) == set(summaries[0])
+
+
+def test_all_runs_judge_the_same_users_on_the_same_examples(folder: Path) -> None:
+    for seed in SEEDS:
+        one, two = (users_of(folder / f"{m}-seed{seed}", "test", K) for m in ("fedavg", "maml"))
+        assert list(one.index) == list(two.index)
+        assert (one["examples"] == two["examples"]).all()
+    start = after(folder, "fedavg", 4, k=0)
+    assert (start == after(folder, "fedavg", 4)).all()  # FedAvg does not adapt
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+@pytest.mark.parametrize("method", METHODS_HERE)
+def test_rows_are_means_over_seeds(folder: Path, content: Any, method: str, split: str) -> None:
+    figures = content["methods"][method][split]
+    expected = np.mean([after(folder, method, seed, split).mean() for seed in SEEDS])
+    assert figures["after"]["accuracy_macro"] == pytest.approx(expected)
+    assert figures["curve"][str(K)] == pytest.approx(expected)
+    found = gains(folder, method, split)
+    assert figures["gain"]["mean"] == pytest.approx(found.mean())
+    assert figures["hurt_share"] == pytest.approx((found < 0).mean())
+    low, high = figures["gain"]["ci95"]
+    assert low <= found.mean() <= high
+    if method != "fedavg":  # resampling seeds as well as users gives no less than users alone
+        error = found.mean(axis=0).std() / np.sqrt(found.shape[1])
+        assert high - low > 2 * 1.96 * error * 0.85
+
+
+def test_pairs(folder: Path, content: Any) -> None:
+    assert [(p["a"], p["b"]) for p in content["pairs"]] == list(combinations(METHODS_HERE, 2))
+    for pair in content["pairs"]:
+        a, b = (np.stack([after(folder, pair[x], seed) for seed in SEEDS]) for x in "ab")
+        assert pair["mean"] == pytest.approx((a - b).mean())
+        low, high = pair["ci95"]
+        assert low < pair["mean"] < high
+    first, second, third = (pair["mean"] for pair in content["pairs"])
+    assert first + third == pytest.approx(second)  # (a - b) + (b - c) = a - c
+
+
+def test_verdict(folder: Path, content: Any) -> None:
+    decision = content["decision"]
+    valid = {m: content["methods"][m]["valid"]["after"]["accuracy_macro"] for m in METHODS_HERE[1:]}
+    assert decision["method"] == max(valid, key=lambda name: valid[name])
+    assert decision["reference"] == "fedavg"
+    pair = next(p for p in content["pairs"] if p["b"] == decision["method"] and p["a"] == "fedavg")
+    assert decision["gain"] == pytest.approx(-pair["mean"])
+    assert sorted(decision["ci95"]) == pytest.approx(sorted(-end for end in pair["ci95"]), abs=0.01)
+    assert decision["pays"] == (decision["ci95"][0] > 0)
+    assert content["verdict"] == decision["sentence"]
+    assert content["verdict"].startswith("Personalization ")
+    assert f"{decision['method']} with {K} examples" in content["verdict"]
+
+
+def test_a_run_of_it_alone_gives_the_same(folder: Path, fedmeta: Callable[..., Result]) -> None:
+    config = folder / "maml-seed5" / "config.toml"
+    alone = fedmeta("simulate", config, "--out", "alone", "--json").json
+    before = summary_of(folder / "maml-seed5")
+    assert alone["weights_sha256"] == before["weights_sha256"]
+    assert alone["test"] == before["test"]
+    assert alone["method"] == "maml"
+
+
+@pytest.mark.parametrize(
+    ("given", "names"), [([], DEFAULT_METHODS), (["--methods", "all"], METHODS)]
+)
+def test_which_methods(
+    given: list[str], names: tuple[str, ...], fedmeta: Callable[..., Result]
+) -> None:
+    small = sets(federation__rounds=1, data__support=5, evaluation__shots="0")
+    found = fedmeta("compare", *small, *given, "--json").json
+    assert list(found["methods"]) == list(names)
+    assert Path(found["folder"]).parent == Path("runs")
+    assert found["seeds"] == [0]
+
+
+def test_a_method_named_twice_runs_once(fedmeta: Callable[..., Result]) -> None:
+    small = sets(federation__rounds=1)
+    found = fedmeta("compare", *small, "--methods", "maml, local,maml", "--json").json
+    assert list(found["methods"]) == ["maml", "local"]
+    assert len(found["pairs"]) == 1
+
+
+def test_table(fedmeta: Callable[..., Result]) -> None:
+    result = fedmeta("compare", *sets(), "--methods", "fedavg,maml", "--out", "here")
+    assert result.code == 0
+    content = strict(Path("here/compare.json").read_text(encoding="utf-8"))
+    assert " ".join(content["verdict"].split()) in " ".join(result.out.split())
+    for row in content["methods"].values():
+        assert f" {100 * row['test']['after']['accuracy_macro']:.1f} " in result.out
+    for method in ("fedavg", "maml"):
+        assert f"{method}: round 3/3" in result.err

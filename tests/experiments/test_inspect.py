@@ -1,0 +1,66 @@
+"""``fedmeta inspect``: what is in a file, and a config for it that runs."""
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fedmeta.config import parse
+from tests.data.rows import text_rows, with_column, write
+from tests.experiments.runs import Result, offset_rows, sets
+
+
+def test_table_of_texts(fedmeta: Callable[..., Result]) -> None:
+    rows = text_rows(20, 6) + text_rows(23, 1)[:3]  # u20 to u22 have one each, which is too few
+    rows = [{**row, "label": "[/b]" if row["label"] == "no" else "yes"} for row in rows]
+    path = write(Path("my [red] table.csv"), rows)
+    found = fedmeta("inspect", path, "--json").json
+    assert found["task"] == "classification"
+    assert found["items"] == {"kind": "text", "count": 6}
+    assert sum(found["users"].values()) == 20
+    assert found["examples"]["count"] == 120
+    assert found["examples"]["per_user"] == {"min": 6, "p10": 6, "median": 6, "p90": 6, "max": 6}
+    assert found["users_with_more_than"] == {"5": 20, "10": 0, "20": 0, "50": 0}
+    assert found["labels"] == {"[/b]": 0.5, "yes": 0.5}
+    assert found["dropped"] == {"users with fewer than 2 examples": 3}
+    assert not found["item_folds"]
+    shown = fedmeta("inspect", path)
+    assert shown.code == 0, shown.err
+    for text in ("my [red] table.csv", "[/b] 0.5", "> 5: 20", "3 users with fewer", "support = 2"):
+        assert text in shown.out
+
+
+@pytest.mark.parametrize("kind", ["text", "numbers"])
+def test_its_config_runs(kind: str, fedmeta: Callable[..., Result]) -> None:
+    rows = text_rows() if kind == "text" else offset_rows()
+    rows = with_column(rows, "who", lambda i: rows[i]["user"])
+    path = write(Path("data.csv"), [{k: v for k, v in r.items() if k != "user"} for r in rows])
+    found = fedmeta("inspect", path, "--set", "data.user-column=who", "--json").json
+    config = tomllib.loads(found["config"])
+    support = 2 if kind == "text" else 5
+    assert config == {"data": {"source": str(path), "support": support, "user-column": "who"}}
+    assert parse(config).data.support == support
+    Path("mine.toml").write_text(found["config"], encoding="utf-8")
+    small = {"data__users": 1000, "backbone__name": "auto" if kind == "numbers" else "hashing"}
+    summary = fedmeta("simulate", "mine.toml", *sets(**small), "--json").json
+    assert summary["measure"] == ("accuracy" if kind == "text" else "mae")
+    assert summary["support"] == support
+    assert summary["users"] == found["users"]
+
+
+def test_regression_and_folds(fedmeta: Callable[..., Result]) -> None:
+    rows = with_column(offset_rows(), "item_fold", lambda i: i % 5)
+    found = fedmeta("inspect", write(Path("data.parquet"), rows), "--json").json
+    assert found["task"] == "regression"
+    assert found["item_folds"]
+    targets = [row["label"] for row in rows]
+    assert found["labels"]["mean"] == pytest.approx(sum(targets) / len(targets), rel=1e-5)
+    assert found["items"]["kind"] == "features"
+
+
+def test_other_sources(fedmeta: Callable[..., Result]) -> None:
+    found = fedmeta("inspect", "digits", "--set", "data.users=30", "--json").json
+    assert len(found["labels"]) == 10
+    shown = fedmeta("inspect", "digits", "--set", "data.users=30")
+    assert "and 2 more" in shown.out
