@@ -143,9 +143,13 @@ def reproduce(
 ) -> None:
     """Run an experiment whose result is documented, and say what was claimed of it."""
     from experiments import compare as runner
-    from experiments import few_shot, progress, tables
+    from experiments import few_shot, listing, progress, tables
     from experiments import reproduce as named
 
+    if name == "list":
+        rows = named.rows()
+        _show(rows, listing.table("experiments", rows), as_json)
+        return
     with progress.Display(quiet=as_json) as display:
         if name == named.PROBE:
             file = named.data_file(named.PROBE_FILE, data)

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from clients.app import app as client_app
 from experiments import artifacts
 from experiments.backends import open_backend
 from experiments.simulate import Encoded, Run, prepare, run_on
-from experiments.verdict import Verdict, verdict
+from experiments.verdict import Scores, Verdict, verdict
 from fedmeta.config import Config, ConfigError
 from fedmeta.methods import METHODS
 from fedmeta.metrics import METRICS, Metric
@@ -30,14 +29,11 @@ class Row(NamedTuple):
 
     Attributes:
         summary: figures averaged over the seeds; intervals over users and seeds.
-        before, after: measure of each test user, ``(seeds, users)``.
-        valid: measure on validation users after adaptation, averaged over seeds.
+        scores: what the verdict and the paired differences are made of.
     """
 
     summary: dict[str, Any]
-    before: NDArray[np.float64]
-    after: NDArray[np.float64]
-    valid: float
+    scores: Scores
 
 
 class Comparison(NamedTuple):
@@ -118,11 +114,11 @@ def _finish(folder: Path, config: Config, runs: dict[str, list[Run]]) -> Compari
     rows = {name: _row(mine, metric, resamples) for name, mine in runs.items()}
     pairs = []
     for a, b in combinations(rows, 2):
-        found = interval(gain(metric, rows[b].after, rows[a].after), resamples)
+        found = interval(gain(metric, rows[b].scores.after, rows[a].scores.after), resamples)
         pairs.append({"a": a, "b": b, "mean": found.mean, "ci95": [found.low, found.high]})
     decision = verdict(
         metric,
-        {name: (row.before, row.after, row.valid) for name, row in rows.items()},
+        {name: row.scores for name, row in rows.items()},
         config.data.support,
         resamples,
     )
@@ -141,7 +137,7 @@ def _finish(folder: Path, config: Config, runs: dict[str, list[Run]]) -> Compari
 def _row(runs: list[Run], metric: Metric, resamples: int) -> Row:
     before = np.stack([run.outcome.scores["test"][0, 0] for run in runs])
     after = np.stack([run.outcome.scores["test"][-1, 0] for run in runs])
-    valid = float(np.mean([run.outcome.scores["valid"][-1, 0].mean() for run in runs]))
+    first, last = np.mean([run.outcome.scores["valid"][[0, -1], 0].mean(-1) for run in runs], 0)
     summary = dict(runs[0].summary)
     if len(runs) > 1:
         summary = _mean([run.summary for run in runs])
@@ -153,7 +149,7 @@ def _row(runs: list[Run], metric: Metric, resamples: int) -> Row:
             summary[split]["gain"] = {"mean": found.mean, "ci95": [found.low, found.high]}
         for key in ("weights_sha256", "model_sha256"):
             summary[key] = [run.summary[key] for run in runs]
-    return Row(summary, before, after, valid)
+    return Row(summary, Scores(before, after, float(first), float(last)))
 
 
 def _mean(values: list[Any]) -> Any:

@@ -14,7 +14,7 @@ from experiments.backends import MakeGrid, check_backend, open_backend
 from experiments.summary import summarize
 from fedmeta.config import Config, flatten
 from fedmeta.evaluation import shots_of
-from fedmeta.problem import build, resolve
+from fedmeta.problem import build
 from strategies.app import Outcome, make_app
 from strategies.events import Event, Listener, RoundDone, ignore
 
@@ -78,7 +78,7 @@ def run_on(
     timings: dict[str, float],
 ) -> Run:
     """Run a config on workers that are up, and write its folder."""
-    config = resolve(config)
+    config = build(config).config
     folder = artifacts.make_folder(out or config.run.out, config.run.name or config.method.name)
     artifacts.write_config(folder, config)
 

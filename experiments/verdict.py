@@ -10,8 +10,14 @@ from fedmeta.methods import METHODS
 from fedmeta.metrics import Metric
 from fedmeta.statistics import gain, hurt_share, interval
 
-Scores = tuple[NDArray[np.float64], NDArray[np.float64], float]
-"""Test users before and after, ``(seeds, users)``, and the validation mean after."""
+
+class Scores(NamedTuple):
+    """A method's measure on test users ``(seeds, users)`` and its means on validation users."""
+
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
+    valid_before: float
+    valid_after: float
 
 
 class Verdict(NamedTuple):
@@ -20,7 +26,7 @@ class Verdict(NamedTuple):
     Attributes:
         pays: whether the interval of the gain lies above zero.
         method: the personalizing method that validation users preferred.
-        reference: the un-adapted global model it is held against.
+        reference: the method whose un-adapted model it is held against.
         gain: mean gain over test users, in the measure's own unit, positive is better.
         ci95: its interval over users (and seeds).
         hurt_share: share of test users who are worse off with it.
@@ -37,27 +43,30 @@ class Verdict(NamedTuple):
 
 
 def verdict(metric: Metric, rows: Mapping[str, Scores], support: int, resamples: int) -> Verdict:
-    """Hold the personalizing method that is best on validation users against one model for all.
+    """Hold the personalizing method that is best for validation users against one model for all.
 
-    The method is chosen by validation users, so that the choice does not flatter it on test
-    users. The reference is FedAvg without adaptation, or, where that was not run, the method's
-    own initialization.
-    Where no method personalizes the sentence says so. A method that diverges on validation users
-    (NaN) is not chosen while another does not.
+    Both sides are chosen by validation users, so that the choice flatters neither on test users:
+    the method by its measure after adaptation, and the one model for all, by its measure before,
+    among the global models that the federated methods have trained. Where no method personalizes
+    the sentence says so. A method that diverges on validation users (NaN) is not chosen while
+    another does not.
     """
     able = [name for name in rows if METHODS[name].personalizes]
     if not able:
         text = "no method here personalizes, so there is nothing to decide; add one to --methods"
         return Verdict(False, "", "", 0.0, [0.0, 0.0], 0.0, text)
-    values = np.array([metric.sign * rows[name][2] for name in able])
-    method = able[int(np.argmax(np.where(np.isnan(values), -np.inf, values)))]
-    single = "fedavg" in rows
-    reference = "fedavg" if single else method
-    base = rows["fedavg"][1] if single else rows[method][0]
-    gains = gain(metric, base, rows[method][1])
+    trained = [name for name in rows if METHODS[name].contribute is not None]
+    method = _best(metric, {name: rows[name].valid_after for name in able})
+    reference = _best(metric, {name: rows[name].valid_before for name in trained or able})
+    base = rows[reference].before
+    gains = gain(metric, base, rows[method].after)
     found = interval(gains, resamples)
     hurt = hurt_share(gains)
-    against = "one FedAvg model for all" if single else "its own un-adapted initialization"
+    against = (
+        f"the best single model for all ({reference}'s)"
+        if trained
+        else "its own un-adapted initialization"
+    )
     size = _amount(metric, found.mean)
     spread = f"95 % interval {_amount(metric, found.low)} to {_amount(metric, found.high)}"
     setting = f"{method} with {support} examples per user"
@@ -87,6 +96,12 @@ def verdict(metric: Metric, rows: Mapping[str, Scores], support: int, resamples:
     return Verdict(
         found.low > 0, method, reference, found.mean, [found.low, found.high], hurt, sentence
     )
+
+
+def _best(metric: Metric, values: Mapping[str, float]) -> str:
+    """The name with the best value; NaN is the worst."""
+    ranked = {name: metric.sign * value for name, value in values.items()}
+    return max(ranked, key=lambda name: -np.inf if np.isnan(ranked[name]) else ranked[name])
 
 
 def _amount(metric: Metric, value: float) -> str:

@@ -105,12 +105,14 @@ def populate(
 
 def _standardize(features: NDArray[np.float32], item: NDArray[np.int64]) -> NDArray[np.float32]:
     # Divided by sqrt(D) as well, so that vectors have about unit norm, as those of encoders do:
-    # one inner learning rate then suits both.
+    # one inner learning rate then suits both. Outliers are cut to that norm, because a squared
+    # loss diverges for a user whose largest eigenvalue, at most ||x||^2 + 1, exceeds 2 / rate.
     seen = features[item]
     spread = seen.std(axis=0)
     spread[spread == 0] = 1.0
     scaled = (features - seen.mean(axis=0)) / (spread * np.sqrt(features.shape[1]))
-    return np.asarray(scaled, dtype=np.float32)
+    norm = np.linalg.norm(scaled, axis=1, keepdims=True)
+    return np.asarray(scaled / np.maximum(norm, 1.0), dtype=np.float32)
 
 
 def _rows(store: UserStore, keep: NDArray[np.bool_] | None) -> Rows:

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import logging
 import subprocess
 import sys
 import time
@@ -55,11 +56,9 @@ def measure(path: Path, nodes: int, rounds: int, limit: float = LIMIT) -> float:
         StockError: it failed, or took longer than ``limit`` seconds.
     """
     code = f"from experiments.bench import stock; stock.run({str(path)!r}, {nodes}, {rounds})"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
-        out, log = process.communicate(timeout=limit)
+        out, _ = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
         process.terminate()  # lets Ray stop its own processes
         try:
@@ -72,7 +71,7 @@ def measure(path: Path, nodes: int, rounds: int, limit: float = LIMIT) -> float:
         ) from None
     lines = [line for line in out.splitlines() if line.startswith('{"ends"')]
     if process.returncode or not lines:
-        raise StockError(f"stock Flower failed: {log.strip()[-2000:]}")
+        raise StockError(f"stock Flower failed with exit code {process.returncode}; see above")
     ends = json.loads(lines[0])["ends"]
     return float(nodes * rounds / (ends[-1] - ends[1]))
 
@@ -114,13 +113,14 @@ def run(path: str, nodes: int, rounds: int) -> None:
             evaluate_fn=ended,
         )
 
+    logging.getLogger("flwr").setLevel(logging.ERROR)
     # Deprecated in favour of Flower's command, and used here only.
     run_simulation(
         server,
         client,
         num_supernodes=nodes,
         backend_config={
-            "init_args": {"num_cpus": 2},
+            "init_args": {"num_cpus": 2, "log_to_driver": False, "include_dashboard": False},
             "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
         },
     )

@@ -53,15 +53,16 @@ def start(work: Work) -> dict[str, Tensor]:
     }
 
 
-def chunk(work: Work, users: int, seed: int) -> Task:
+def chunk(work: Work, users: int, seed: int, dtype: torch.dtype = torch.float32) -> Task:
     """Users with features of about unit norm and labels of their own."""
     generator = torch.Generator().manual_seed(seed)
 
     def side(examples: int) -> Examples:
         x = torch.randn(users, examples, FEATURES, generator=generator) / FEATURES**0.5
         label = torch.randint(0, CLASSES, (users, examples), generator=generator)
-        y = one_hot(label, CLASSES).mT.to(x.dtype).contiguous()
-        return Examples(x, y, torch.full((users, examples), 1.0 / max(examples, 1)))
+        y = one_hot(label, CLASSES).mT.to(dtype).contiguous()
+        weight = torch.full((users, examples), 1.0 / max(examples, 1), dtype=dtype)
+        return Examples(x.to(dtype), y, weight)
 
     return Task(side(work.support), side(work.query))
 

@@ -11,7 +11,6 @@ from experiments.bench.flops import flops
 from experiments.bench.workloads import CLASSES, FEATURES, HIDDEN, WORKS, chunk, start
 from experiments.bench.workloads import engine as batched
 from fedmeta.dual import geometry
-from fedmeta.types import Task
 
 FIELDS = {
     "work",
@@ -27,7 +26,7 @@ FIELDS = {
 def test_loop_and_engine_agree(name: str) -> None:
     work = WORKS[name]
     theta = {key: value.double() for key, value in start(work).items()}
-    task = Task(*(side._replace(**_double(side._asdict())) for side in chunk(work, 3, seed=1)))
+    task = chunk(work, 3, seed=1, dtype=torch.float64)
     expected = plain.total(work, theta, plain.users_of(task))
     found = batched(work, theta, task, geometry(task)).total
     assert found.keys() == expected.keys()
@@ -97,7 +96,3 @@ def test_clock() -> None:
 
 def _jobs(what: str, number: int) -> Mapping[str, Job]:
     return {what: lambda: float(torch.get_num_threads() + number)}
-
-
-def _double(fields: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: value.double() for name, value in fields.items()}

@@ -48,7 +48,7 @@ def test_stock_client_is_the_plain_loop(archive: Path) -> None:
     theta = {name: torch.from_numpy(value) for name, value in users.initial().items()}
     content = RecordDict(
         {
-            "arrays": ArrayRecord({name: value for name, value in theta.items()}),
+            "arrays": ArrayRecord(dict(theta)),
             "config": ConfigRecord({"path": str(archive)}),
         }
     )
