@@ -60,7 +60,7 @@ class Geometry(NamedTuple):
 def geometry(task: Task) -> Geometry:
     """Inner products of a chunk's features; they do not depend on the weights."""
     x = task.support.x
-    return Geometry(x @ x.mT + 1, x @ task.query.x.mT + 1)
+    return Geometry((x @ x.mT).add_(1), (x @ task.query.x.mT).add_(1))
 
 
 class Anchors(NamedTuple):

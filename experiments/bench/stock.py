@@ -3,6 +3,7 @@
 import functools
 import json
 import logging
+import os
 import subprocess
 import sys
 import time
@@ -56,7 +57,10 @@ def measure(path: Path, nodes: int, rounds: int, limit: float = LIMIT) -> float:
         StockError: it failed, or took longer than ``limit`` seconds.
     """
     code = f"from experiments.bench import stock; stock.run({str(path)!r}, {nodes}, {rounds})"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    environment = os.environ | {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}  # or Ray says so
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment
+    )
     try:
         out, _ = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
