@@ -80,7 +80,12 @@ def populate(
     if not np.isfinite(features).all():
         row = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
         raise ValueError(f"features of {store.name!r} are not finite at item {row}")
+    held_out: NDArray[np.bool_] | None = None
+    if config.unseen_items and store.fold is not None:
+        held_out = np.equal(store.fold, UNSEEN_FOLD)
     train = np.repeat(store.split == 0, store.sizes())
+    if held_out is not None:
+        train &= ~held_out
     wanted = config.standardize
     if wanted == "features" or (wanted == "auto" and store.modality == "features"):
         features = _standardize(features, store.item[train])
@@ -88,9 +93,6 @@ def populate(
     if store.task == "regression":
         scale = float(store.label[train].std()) or 1.0
         target = ((store.label - store.label[train].mean()) / scale).astype(np.float32)
-    held_out: NDArray[np.bool_] | None = None
-    if config.unseen_items and store.fold is not None:
-        held_out = np.equal(store.fold, UNSEEN_FOLD)
     return Population(
         store=store,
         features=torch.from_numpy(features).to(device),
@@ -107,10 +109,12 @@ def _standardize(features: NDArray[np.float32], item: NDArray[np.int64]) -> NDAr
     # Divided by sqrt(D) as well, so that vectors have about unit norm, as those of encoders do:
     # one inner learning rate then suits both. Outliers are cut to that norm, because a squared
     # loss diverges for a user whose largest eigenvalue, at most ||x||^2 + 1, exceeds 2 / rate.
-    seen = features[item]
-    spread = seen.std(axis=0)
-    spread[spread == 0] = 1.0
-    scaled = (features - seen.mean(axis=0)) / (spread * np.sqrt(features.shape[1]))
+    # Items are weighted by how often they occur rather than gathered, which could fill the memory.
+    share = np.bincount(item, minlength=len(features)) / len(item)
+    mean = share @ features
+    spread = np.sqrt(share @ np.square(features - mean))
+    spread[spread < 1e-12] = 1.0
+    scaled = (features - mean) / (spread * np.sqrt(features.shape[1]))
     norm = np.linalg.norm(scaled, axis=1, keepdims=True)
     return np.asarray(scaled / np.maximum(norm, 1.0), dtype=np.float32)
 

@@ -1,4 +1,10 @@
-"""What a method is: four choices, as data and pure functions of one user."""
+"""What a method is: four choices, as data and pure functions of one user.
+
+The same functions run in the dual form of the first layer (see :mod:`fedmeta.dual`), so they treat
+parameters linearly (sums, differences, multiples) and leave everything else to the learner: a
+norm or an inner product of weights would mean something else in other coordinates. A method that
+needs the weights themselves says so with ``per_weight_rates``.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
