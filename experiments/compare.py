@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clients.app import app as client_app
 from experiments import artifacts
 from experiments.backends import open_backend
 from experiments.simulate import Encoded, Run, prepare, run_on
 from experiments.verdict import Scores, Verdict, verdict
-from fedmeta.config import Config, ConfigError
+from fedmeta.config import Config, ConfigError, flatten
+from fedmeta.data.store import UserStore
 from fedmeta.methods import METHODS
 from fedmeta.metrics import METRICS, Metric
-from fedmeta.statistics import gain, interval
+from fedmeta.statistics import achieved_share, gain, hurt_share, interval
 from strategies.events import Listener, ignore
 
 DEFAULT_METHODS = ("local", "fedavg", "fedavg-ft", "reptile", "maml")
@@ -98,6 +100,18 @@ def compare(
     return _finish(folder, config, runs)
 
 
+def shared_settings(config: Config) -> list[str]:
+    """Settings of the method or its server that all methods share instead of their own defaults."""
+    default = flatten(Config())
+    return [
+        f"{key} = {value}"
+        for key, value in flatten(config).items()
+        if key.split(".")[0] in ("method", "server")
+        and key != "method.name"
+        and value != default[key]
+    ]
+
+
 def with_method(config: Config, name: str, seed: int) -> Config:
     """The config with another method and seed."""
     return config.model_copy(
@@ -122,16 +136,45 @@ def _finish(folder: Path, config: Config, runs: dict[str, list[Run]]) -> Compari
         config.data.support,
         resamples,
     )
+    for row in rows.values():
+        row.summary["test"]["against_reference"] = _against(
+            metric, row.scores.after, rows, decision.reference, store, resamples
+        )
     content = {
         "measure": metric.name,
         "seeds": [run.summary["seed"] for run in next(iter(runs.values()))],
         "methods": {name: row.summary for name, row in rows.items()},
         "pairs": pairs,
+        "same_for_all": shared_settings(config),
         "verdict": decision.sentence,
         "decision": decision._asdict(),
     }
     artifacts.write_json(folder / "compare.json", content)
     return Comparison(folder, metric, rows, content, decision)
+
+
+def _against(
+    metric: Metric,
+    after: NDArray[np.float64],
+    rows: dict[str, Row],
+    reference: str,
+    store: UserStore,
+    resamples: int,
+) -> dict[str, Any] | None:
+    """Gain of each method over the verdict's one model for all, on the same users."""
+    if not reference:
+        return None
+    base = rows[reference].scores.before
+    gains = gain(metric, base, after)
+    found = interval(gains, resamples)
+    figures: dict[str, Any] = {
+        "gain": {"mean": found.mean, "ci95": [found.low, found.high]},
+        "hurt_share": hurt_share(gains),
+    }
+    if store.bayes is not None:
+        bayes = store.bayes[store.users("test")]
+        figures["achieved_share"] = achieved_share(base, after, bayes)
+    return figures
 
 
 def _row(runs: list[Run], metric: Metric, resamples: int) -> Row:
@@ -147,7 +190,7 @@ def _row(runs: list[Run], metric: Metric, resamples: int) -> Row:
             gains = np.stack([gain(metric, first, last) for first, last in ends])
             found = interval(gains, resamples)
             summary[split]["gain"] = {"mean": found.mean, "ci95": [found.low, found.high]}
-        for key in ("weights_sha256", "model_sha256"):
+        for key in ("adapt", "best_round", "failed_updates", "weights_sha256", "model_sha256"):
             summary[key] = [run.summary[key] for run in runs]
     return Row(summary, Scores(before, after, float(first), float(last)))
 

@@ -68,28 +68,35 @@ def compare_table(found: Comparison) -> RenderableType:
     )
     table = Table(title=title)
     for heading in (
-        "method", "before", "after", "gain [95 %]", "micro", "F1" if name == "accuracy" else "RMSE",
+        "method", "before", "after", "gain over one model", "micro",
+        "F1" if name == "accuracy" else "RMSE",
         "worst decile", "hurt", "users/s",
     ):  # fmt: skip
         table.add_column(heading, justify="left" if heading == "method" else "right")
     for method, row in found.rows.items():
         figures, after = row.summary["test"], row.summary["test"]["after"]
-        adapts = METHODS[method].personalizes
+        held = figures["against_reference"]
+        adapts = METHODS[method].personalizes and held is not None
+        speed = row.summary["speed"]["user_updates_per_s"]
         table.add_row(
             method,
             _number(metric, figures["before"][f"{name}_macro"]),
             _number(metric, after[f"{name}_macro"]),
-            _signed(metric, figures) if adapts else "-",
+            _signed(metric, held) if adapts else "-",
             _number(metric, after[f"{name}_micro"]),
             _number(metric, after[f"{metric.columns[1]}_macro"]),
             _number(metric, after["worst_decile"]),
-            f"{figures['hurt_share']:.0%}" if adapts else "-",
-            f"{row.summary['speed']['user_updates_per_s']:.0f}" or "-",
+            f"{held['hurt_share']:.0%}" if adapts else "-",
+            f"{speed:,.0f}" if speed else "-",
         )
     lines = [Text(found.verdict.sentence, style="bold"), Text(str(found.folder))]
     best = found.rows.get(found.verdict.method)
     if best and "bayes" in best.summary["test"]:
-        lines.insert(1, Text(f"{found.verdict.method}: " + _achieved(best.summary["test"])))
+        held = best.summary["test"]["against_reference"] | {"bayes": best.summary["test"]["bayes"]}
+        lines.insert(1, Text(f"{found.verdict.method}: " + _achieved(held)))
+    if shared := found.content["same_for_all"]:
+        note = "the same for all methods instead of their own defaults: " + ", ".join(shared)
+        lines.append(Text(note))
     return Group(table, *lines)
 
 

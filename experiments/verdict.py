@@ -10,6 +10,9 @@ from fedmeta.methods import METHODS
 from fedmeta.metrics import Metric
 from fedmeta.statistics import gain, hurt_share, interval
 
+FEWEST = 5
+"""Test users below which a bootstrap interval over users says nothing."""
+
 
 class Scores(NamedTuple):
     """A method's measure on test users ``(seeds, users)`` and its means on validation users."""
@@ -47,26 +50,27 @@ def verdict(metric: Metric, rows: Mapping[str, Scores], support: int, resamples:
 
     Both sides are chosen by validation users, so that the choice flatters neither on test users:
     the method by its measure after adaptation, and the one model for all, by its measure before,
-    among the global models that the federated methods have trained. Where no method personalizes
-    the sentence says so. A method that diverges on validation users (NaN) is not chosen while
-    another does not.
+    among the global models that the federated methods have trained. Where there is nothing to
+    hold against each other, the sentence says so. A method that diverges on validation users
+    (NaN) is not chosen while another does not.
     """
     able = [name for name in rows if METHODS[name].personalizes]
-    if not able:
-        text = "no method here personalizes, so there is nothing to decide; add one to --methods"
-        return Verdict(False, "", "", 0.0, [0.0, 0.0], 0.0, text)
     trained = [name for name in rows if METHODS[name].contribute is not None]
+    if not able:
+        return _undecided("no method here personalizes; add one to --methods")
+    if all(METHODS[name].splits for name in trained):
+        # The start of a meta-learner is not made to be used as it is: against that all would pay.
+        return _undecided("no method here trains one model for all; add fedavg to --methods")
+    users = next(iter(rows.values())).before.shape[-1]
+    if users < FEWEST:
+        return _undecided(f"{users} test users are too few; {FEWEST} are the least")
     method = _best(metric, {name: rows[name].valid_after for name in able})
-    reference = _best(metric, {name: rows[name].valid_before for name in trained or able})
+    reference = _best(metric, {name: rows[name].valid_before for name in trained})
     base = rows[reference].before
     gains = gain(metric, base, rows[method].after)
     found = interval(gains, resamples)
     hurt = hurt_share(gains)
-    against = (
-        f"the best single model for all ({reference}'s)"
-        if trained
-        else "its own un-adapted initialization"
-    )
+    against = f"the best single model for all ({reference}'s)"
     size = _amount(metric, found.mean)
     spread = f"95 % interval {_amount(metric, found.low)} to {_amount(metric, found.high)}"
     setting = f"{method} with {support} examples per user"
@@ -96,6 +100,11 @@ def verdict(metric: Metric, rows: Mapping[str, Scores], support: int, resamples:
     return Verdict(
         found.low > 0, method, reference, found.mean, [found.low, found.high], hurt, sentence
     )
+
+
+def _undecided(reason: str) -> Verdict:
+    nan = float("nan")
+    return Verdict(False, "", "", nan, [nan, nan], nan, f"Nothing can be decided: {reason}.")
 
 
 def _best(metric: Metric, values: Mapping[str, float]) -> str:

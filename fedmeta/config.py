@@ -15,6 +15,7 @@ Scalar = bool | int | float | str
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
@@ -53,7 +54,7 @@ class DataConfig(Section):
     standardize: Literal["auto", "none", "features"] = Field(
         "auto", description="scale features by train users' statistics; auto: tabular data only"
     )
-    seed: int = Field(0, description="seed of generated data, partitions and user splits")
+    seed: Seed = Field(0, description="seed of generated data, partitions and user splits")
     users: Count = Field(1000, description="generator and partitioners: number of users")
     heterogeneity: Fraction = Field(1.0, description="`preferences`: 0 all alike, 1 all different")
     label_noise: Annotated[float, Field(ge=0.0, lt=0.5)] = Field(
@@ -156,15 +157,17 @@ class EvaluationConfig(Section):
     tune: bool = Field(
         True, description="choose rate and steps of personalization on validation users"
     )
-    bootstrap: Count = Field(2000, description="bootstrap resamples of the users")
+    bootstrap: Annotated[int, Field(ge=100)] = Field(
+        2000, description="bootstrap resamples of the users"
+    )
 
 
 class RunConfig(Section):
-    """Where and how the run is executed; nothing here changes a result."""
+    """Where and how the run is executed; only `seed` changes what comes out."""
 
     name: str = Field("", description="name of the run; empty: the method's")
     out: str = Field("", description="folder of the artefacts; empty: `runs/<time>-<name>`")
-    seed: int = Field(0, description="seed of initialization, cohorts and support draws")
+    seed: Seed = Field(0, description="seed of initialization, cohorts and support draws")
     backend: Literal["ray", "inline"] = Field("ray", description="where clients run")
     workers: Natural = Field(0, description="worker nodes; 0: one per CPU or GPU")
     device: str = Field("cpu", description="`cpu`, `cuda` or `cuda:N`")

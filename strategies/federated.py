@@ -106,7 +106,15 @@ class Federated(Strategy):
         if not scores:
             self._done(self._last)
             return None
-        value = float(np.mean([rows[0, 0] for rows in scores.values()]))
+        # In the order of the users, not of arrival: the last bit can decide between two rounds.
+        users = self.problem.population.store.users("valid").tolist()
+        if missing := [user for user in users if user not in scores]:
+            name = self.problem.population.store.ids[missing[0]]
+            raise ClientError(
+                f"round {server_round}: {len(missing)} of {len(users)} validation users gave no"
+                f" scores, {name!r} first"
+            )
+        value = float(np.mean([scores[user][0, 0] for user in users]))
         sign = METRICS[self.problem.population.store.task].sign
         if sign * value > self.best[0]:
             self.best = (sign * value, server_round, self.state.meta)

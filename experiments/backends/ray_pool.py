@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
-from flwr.app import ArrayRecord, Context, Message, RecordDict
+from flwr.app import ArrayRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from clients.wire import META
 from experiments.backends.grid import LocalGrid
-from experiments.backends.serve import context_of, reply_to
+from experiments.backends.serve import CLIENT_APP_RAISED, context_of, reply_to
 from experiments.memory import peak_rss_mb
 from fedmeta.config import ConfigError, Scalar
 
@@ -76,7 +76,7 @@ class RayGrid(LocalGrid):
         Raises:
             TimeoutError: no reply came within ``timeout`` seconds.
         """
-        waiting: dict[Ref, int] = {}
+        waiting: dict[Ref, tuple[int, Message]] = {}
         load = [0] * len(self._actors)
         shared: dict[int, Ref] = {}
         source = iter(messages)
@@ -89,14 +89,20 @@ class RayGrid(LocalGrid):
                     break
                 actor = load.index(min(load))
                 load[actor] += 1
-                waiting[self._send(actor, message, shared)] = actor
+                waiting[self._send(actor, message, shared)] = (actor, message)
             if not waiting:
                 break
             done, _ = ray.wait(list(waiting), num_returns=1, timeout=timeout)
             if not done:
                 raise TimeoutError(f"no reply from any Ray actor within {timeout} s")
-            load[waiting.pop(done[0])] -= 1
-            yield ray.get(done[0])
+            actor, message = waiting.pop(done[0])
+            load[actor] -= 1
+            try:
+                reply = ray.get(done[0])
+            except ray.exceptions.RayError as error:  # the actor's process died
+                first = str(error).strip().splitlines()[0]
+                reply = Message(Error(CLIENT_APP_RAISED, f"Ray: {first}"), reply_to=message)
+            yield reply
 
     def _send(self, actor: int, message: Message, shared: dict[int, Ref]) -> Ref:
         arrays = message.content.array_records.get(META)
@@ -146,7 +152,6 @@ def pool(app: ClientApp, requested: int, gpus: float = 0.0) -> Iterator[list[Act
             include_dashboard=False,
             log_to_driver=False,
             configure_logging=False,
-            _node_ip_address="127.0.0.1",
         )
     remote: Any = ray.remote(Worker).options(num_cpus=1, num_gpus=gpus)
     actors = [remote.remote(app) for _ in range(count)]

@@ -29,11 +29,18 @@ def write(path: Path, users: int) -> None:
     np.savez(
         path,
         items=(rng.standard_normal((ITEMS, FEATURES)) / FEATURES**0.5).astype(np.float32),
-        item=rng.integers(ITEMS, size=everybody * WORK.support),
+        item=_distinct(rng, everybody).ravel(),
         y=rng.integers(CLASSES, size=everybody * WORK.support),
         user=np.repeat(np.arange(everybody), WORK.support),
         user_split=np.array([0] * users + [1, 2]),
     )
+
+
+def _distinct(rng: np.random.Generator, users: int) -> NDArray[np.int64]:
+    """Items ``(users, N)``, none twice for a user: steps of an odd width around a power of two."""
+    start = rng.integers(ITEMS, size=(users, 1))
+    width = 2 * rng.integers(ITEMS // 2, size=(users, 1)) + 1
+    return (start + width * np.arange(WORK.support)) % ITEMS
 
 
 def read(path: Path) -> Pool:

@@ -11,8 +11,8 @@ from fedmeta.data.raw import DataError
 
 def encode(
     label: NDArray[Any], task: str, name: str
-) -> tuple[NDArray[np.int64] | NDArray[np.float32], tuple[str, ...]]:
-    """Class indices (int64) and class names, or targets (float32) and ``()`` for regression.
+) -> tuple[NDArray[np.int64] | NDArray[np.float64], tuple[str, ...]]:
+    """Class indices (int64) and class names, or targets (float64) and ``()`` for regression.
 
     ``task`` is ``auto`` (regression if the labels are floats of which one is not whole),
     ``classification`` or ``regression``. Classes are sorted; by number if all are integers.
@@ -66,14 +66,14 @@ def _fractional(label: NDArray[Any]) -> bool:
     return label.dtype.kind == "f" and not bool(np.equal(np.floor(label), label).all())
 
 
-def _targets(label: NDArray[Any], name: str) -> NDArray[np.float32]:
+def _targets(label: NDArray[Any], name: str) -> NDArray[np.float64]:
     rule = "regression needs finite numbers; set data.task=classification if these are classes"
     try:
-        with np.errstate(over="ignore"):  # too large for float32: reported below, as infinite
-            targets = label.astype(np.float32)
+        targets = label.astype(np.float64)  # float32 only once they are centred
     except (TypeError, ValueError) as error:
         raise DataError(f"{name}: a label is not a number ({error}); {rule}") from None
-    bad = ~np.isfinite(targets)
+    with np.errstate(over="ignore"):
+        bad = ~np.isfinite(targets.astype(np.float32))  # what training computes in
     if bad.any():
         row = int(np.argmax(bad))
         raise DataError(f"{name}: row {row + 1} has the label {label[row]}; {rule}")

@@ -25,6 +25,7 @@ def prepare(raw: Raw, config: DataConfig) -> UserStore:
     if not len(raw.user):
         raise DataError(f"{raw.name}: no examples; at least three users with examples are needed")
     _finite(raw)
+    raw, repeated = _once(raw)
     label, classes = encode(raw.label, config.task, raw.name)
     split = raw.split if raw.split is not None else hashed(raw.ids, config.seed, raw.name)
     keep, dropped = select(raw, split, config)
@@ -58,9 +59,27 @@ def prepare(raw: Raw, config: DataConfig) -> UserStore:
         classes=classes,
         fold=None if raw.fold is None else raw.fold[rows],
         bayes=None if raw.bayes is None else raw.bayes[order],
-        dropped=dropped,
+        dropped=dropped | ({"repeated examples of a user": repeated} if repeated else {}),
     )
     return _with_train_classes(store) if classes else store
+
+
+def _once(raw: Raw) -> tuple[Raw, int]:
+    """The columns with each item of a user once, his first, and how many rows were repetitions.
+
+    An item that a user has twice could be in his support and in his query. Rows of numbers are
+    items of their own: equal ones may be separate observations.
+    """
+    _, first = np.unique(np.stack([raw.user, raw.item]), axis=1, return_index=True)
+    if len(first) == len(raw.user):
+        return raw, 0
+    kept = np.sort(first)
+    return raw._replace(
+        user=raw.user[kept],
+        item=raw.item[kept],
+        label=raw.label[kept],
+        fold=None if raw.fold is None else raw.fold[kept],
+    ), len(raw.user) - len(kept)
 
 
 def _finite(raw: Raw) -> None:
@@ -90,8 +109,8 @@ def _with_train_classes(store: UserStore) -> UserStore:
             more = f" and {len(new) - 8} more" if len(new) > 8 else ""
             raise DataError(
                 f"{store.name}: labels in {name} never seen in train: {names}{more}; users share "
-                "one set of classes: divide the users otherwise (data.split-column, data.seed) "
-                "or remove these labels"
+                "one set of classes: divide the users otherwise (data.split-column, data.seed), "
+                "remove these labels, or set data.task=regression if they are numbers to predict"
             )
     if known.sum() < 2:
         raise DataError(

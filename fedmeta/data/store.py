@@ -20,7 +20,7 @@ class UserStore:
         name: where the data come from, for messages and artefacts.
         items: distinct texts, or an array ``(items, ...)`` of features or images.
         item: item of each example, int64 ``(examples,)``.
-        label: class index (int64) or target (float32) of each example, ``(examples,)``.
+        label: class index (int64) or target (float64) of each example, ``(examples,)``.
         offsets: first example of each user, int64 ``(users + 1,)``.
         ids: stable user ids, sorted.
         split: 0 train, 1 valid, 2 test, int8 ``(users,)``.
@@ -33,7 +33,7 @@ class UserStore:
     name: str
     items: tuple[str, ...] | NDArray[np.float32]
     item: NDArray[np.int64]
-    label: NDArray[np.int64] | NDArray[np.float32]
+    label: NDArray[np.int64] | NDArray[np.float64]
     offsets: NDArray[np.int64]
     ids: tuple[str, ...]
     split: NDArray[np.int8]

@@ -1,6 +1,7 @@
 """What every source passes: labels, splits, enough examples, unseen items."""
 
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def test_classes_are_sorted(tmp_path: Path, labels: list[Any], classes: tuple[st
 def test_fractions_mean_regression_unless_told_otherwise(tmp_path: Path) -> None:
     store = load_rows(tmp_path, relabelled([0.5, 2.0]))
     assert store.task == "regression"
-    assert store.label.dtype == np.float32
+    assert store.label.dtype == np.float64  # float32 only once they are centred
     np.testing.assert_array_equal(store.label[:2], [0.5, 2.0])
     store = load_rows(tmp_path, relabelled([0.5, 2.0]), task="classification")
     assert store.classes == ("0.5", "2.0")
@@ -174,6 +175,9 @@ def test_unseen_items_need_examples_on_both_sides(tmp_path: Path, fold: int) -> 
 
 def test_a_text_in_two_folds_is_not_unseen(tmp_path: Path) -> None:
     rows = folded()
+    for row in rows:  # so that u01 has message 0 in one fold only
+        if row["user"] == "u01" and row["text"] == rows[0]["text"]:
+            row["text"] = "another message"
     rows.append({**rows[0], "user": "u01", "split": "valid", "item_fold": 4})  # message 0
     store = load_rows(tmp_path, rows, unseen_items=True)
     assert store.dropped["examples of item fold 4 that stand in another fold too"] == 1
@@ -186,3 +190,19 @@ def test_a_text_in_two_folds_is_not_unseen(tmp_path: Path) -> None:
 def test_unseen_items_without_folds(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no column 'item_fold'.*--set data.fold-column="):
         load_rows(tmp_path, feature_rows(), unseen_items=True)
+
+
+def test_a_text_that_a_user_has_twice_counts_once(tmp_path: Path) -> None:
+    """Or it could be in his support and in his query, and be remembered rather than learned."""
+    rows = text_rows()
+    repeated = [row for row in rows if row["user"] == "u00"]
+    store = load_rows(tmp_path, rows + repeated)
+    assert store.dropped == {"repeated examples of a user": len(repeated)}
+    assert len(store.label) == len(rows)
+    for first, last in pairwise(store.offsets.tolist()):
+        assert len(set(store.item[first:last].tolist())) == last - first
+
+
+def test_large_targets_keep_their_precision(tmp_path: Path) -> None:
+    shifted = relabelled([1.7e9 + 0.5, 1.7e9 + 3.0])
+    np.testing.assert_array_equal(load_rows(tmp_path, shifted).label[:2] - 1.7e9, [0.5, 3.0])

@@ -81,19 +81,26 @@ def test_a_method_that_diverges_is_not_chosen(order: tuple[str, str]) -> None:
     assert verdict(MAE, {name: rows[name] for name in order}, 20, 500).method == "maml"
 
 
-def test_alone_a_method_is_held_against_its_own_start() -> None:
-    found = verdict(ACCURACY, {"maml": scores(0.6, 0.7)}, 20, 500)
-    assert found.reference == "maml"
-    assert found.pays
-    assert "(maml's)" in found.sentence
-    alone = verdict(ACCURACY, {"local": scores(0.5, 0.7)}, 20, 500)
-    assert "its own un-adapted initialization" in alone.sentence
+@pytest.mark.parametrize("names", [("maml",), ("local",), ("local", "maml", "meta-sgd")])
+def test_a_meta_learners_start_is_no_model_for_all(names: tuple[str, ...]) -> None:
+    """Against an initialization that was not made to be used as it is, all would pay."""
+    found = verdict(ACCURACY, {name: scores(0.5, 0.9) for name in names}, 20, 500)
+    assert not found.pays
+    assert "add fedavg to --methods" in found.sentence
+    assert verdict(ACCURACY, {"reptile": scores(0.5, 0.9)}, 20, 500).reference == "reptile"
+
+
+def test_a_handful_of_users_decides_nothing() -> None:
+    few = Scores(np.full((3, 4), 0.5), np.full((3, 4), 0.9), 0.5, 0.9)
+    found = verdict(ACCURACY, {"fedavg-ft": few}, 20, 500)
+    assert not found.pays
+    assert "4 test users are too few" in found.sentence
 
 
 def test_nothing_personalizes() -> None:
     found = verdict(ACCURACY, {"fedavg": scores(0.6, 0.7)}, 20, 500)
     assert not found.pays
-    assert "nothing to decide" in found.sentence
+    assert "no method here personalizes" in found.sentence
 
 
 def test_the_reference_is_not_a_candidate() -> None:
@@ -107,11 +114,11 @@ def test_the_reference_is_not_a_candidate() -> None:
 def test_some_users_diverge() -> None:
     found_scores = scores(7.0, 6.0)
     found_scores.after[0, :40] = np.nan
-    found = verdict(MAE, {"maml": found_scores}, 20, 500)
+    found = verdict(MAE, {"fedavg-ft": found_scores}, 20, 500)
     assert not found.pays
     assert found.sentence == (
-        "Personalization does not pay on this data: maml with 20 examples per user diverges for 10%"
-        " of the users; lower method.rate."
+        "Personalization does not pay on this data: fedavg-ft with 20 examples per user diverges"
+        " for 10% of the users; lower method.rate."
     )
 
 
