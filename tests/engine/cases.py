@@ -143,7 +143,7 @@ def problem(**values: Any) -> Problem:
         "evaluation.every": 2,
         "evaluation.shots": "0,2,4",
         "evaluation.tune": False,
-        "evaluation.bootstrap": 50,
+        "evaluation.bootstrap": 100,
         "run.backend": "inline",
     }
     given = {key.replace("__", ".").replace("_", "-"): value for key, value in values.items()}
