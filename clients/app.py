@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
-from clients import wire
+from clients import memory, wire
 from fedmeta import cohort, config, evaluation, loop
 from fedmeta.problem import Problem, build
 from fedmeta.types import Params, Update
@@ -32,7 +33,8 @@ def train(message: Message, context: Context) -> Message:
     theta = wire.params(record, problem.population.features.device)
     users = np.array(order.users, dtype=np.int64)
     with _one_thread():
-        return wire.sum_reply(message, contribution(problem, theta, users, order))
+        store = memory.folder_of(context)
+        return wire.sum_reply(message, contribution(problem, theta, users, order, store))
 
 
 @app.evaluate()
@@ -51,9 +53,11 @@ def evaluate(message: Message, context: Context) -> Message:
 
 
 def contribution(
-    problem: Problem, theta: Params, users: NDArray[np.int64], order: wire.Order
+    problem: Problem, theta: Params, users: NDArray[np.int64], order: wire.Order, store: Path
 ) -> wire.Sum:
     """The sum over a chunk's users; users that fail are left out and named.
+
+    What users own is read from the folder ``store`` and written back to it.
 
     When the batched program raises, the users are run one by one to find whose data it was.
     """
@@ -64,7 +68,7 @@ def contribution(
     while pending:
         group = pending.pop(0)
         try:
-            update = _update(problem, theta, group, order.round)
+            update = _update(problem, theta, group, order.round, store)
         except Exception:
             if len(group) > 1:
                 pending = [group[i : i + 1] for i in range(len(group))] + pending
@@ -89,11 +93,20 @@ def contribution(
     )
 
 
-def _update(problem: Problem, theta: Params, users: NDArray[np.int64], round_number: int) -> Update:
+def _update(
+    problem: Problem, theta: Params, users: NDArray[np.int64], round_number: int, store: Path
+) -> Update:
+    method, ids = problem.method, [problem.population.store.ids[user] for user in users]
     task = loop.tasks_of(problem, users, round_number)
     weight = loop.weights_of(problem, task)
+    own = memory.load(store, ids, round_number, method.own(theta)) if method.own else None
+    inner = loop.inner_of(problem, round_number)
     with torch.no_grad():
-        return cohort.contribute(problem.method, problem.model, theta, task, problem.train, weight)
+        update = cohort.contribute(method, problem.model, theta, task, inner, weight, memory=own)
+    if update.kept:
+        there = [name for name, finite in zip(ids, update.finite.tolist(), strict=True) if finite]
+        memory.save(store, there, round_number, update.kept)
+    return update
 
 
 @contextmanager

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from fedmeta import seeding
 from fedmeta.backbones import features
-from fedmeta.config import BackboneConfig, ConfigError, DataConfig
+from fedmeta.config import ConfigError
 from fedmeta.data.files import read_frame
 from fedmeta.data.store import UserStore
 from fedmeta.problem import device_of
+from fedmeta.sections.data import BackboneConfig, DataConfig
 from fedmeta.statistics import interval
 
 DRAWS = 10

@@ -9,9 +9,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from fedmeta.config import Config, DataConfig, flatten
+from fedmeta.config import Config, flatten
 from fedmeta.data.sources import load
 from fedmeta.data.store import SPLITS, UserStore
+from fedmeta.sections.data import DataConfig
 
 
 def inspect(config: Config) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 import typing
 from pathlib import Path
 
-from fedmeta.config import Config, Section
+from fedmeta.config import Config
+from fedmeta.sections.section import Section
 
 PAGE = Path(__file__).parents[1] / "docs" / "config.md"
 

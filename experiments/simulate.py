@@ -89,7 +89,8 @@ def run_on(
 
     began = time.perf_counter()
     outcomes: list[Outcome] = []
-    run_config = flatten(config)
+    memory = config.run.memory or str((folder / "memory").absolute())
+    run_config = flatten(config) | {"run.memory": memory}
     server = make_app(outcomes.append, tell)
     grid = make_grid(run_config)
     server(grid, Context(1, 0, {}, RecordDict(), run_config))

@@ -58,7 +58,7 @@ def verdict(metric: Metric, rows: Mapping[str, Scores], support: int, resamples:
     trained = [name for name in rows if METHODS[name].contribute is not None]
     if not able:
         return _undecided("no method here personalizes; add one to --methods")
-    if all(METHODS[name].splits for name in trained):
+    if not any(METHODS[name].general for name in trained):
         # The start of a meta-learner is not made to be used as it is: against that all would pay.
         return _undecided("no method here trains one model for all; add fedavg to --methods")
     users = next(iter(rows.values())).before.shape[-1]

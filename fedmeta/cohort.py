@@ -19,6 +19,8 @@ from fedmeta.heads import Tail
 from fedmeta.inner import Inner
 from fedmeta.learner import Model, Primal, is_aligned
 from fedmeta.methods import Method
+from fedmeta.methods.method import held
+from fedmeta.params import OWN, SHARE, part
 from fedmeta.types import Examples, Params, Task, Update
 
 
@@ -38,6 +40,7 @@ def contribute(
     weight: Tensor | None = None,
     gram: Geometry | None = None,
     dual: bool | None = None,
+    memory: Params | None = None,
 ) -> Update:
     """The weighted sum of the contributions of a chunk of users.
 
@@ -50,9 +53,10 @@ def contribute(
         weight: weights of the users ``(U,)``; None: 1 each.
         gram: :func:`fedmeta.dual.geometry` of the task, if it is at hand.
         dual: force or forbid the dual form; None: where it applies.
+        memory: what the users own, ``(U, ...)`` each; None: newcomers all.
 
     Returns:
-        Sums in float64, without users whose contribution is not finite.
+        Sums in float64, without users whose contribution is not finite; what the others keep.
 
     Raises:
         ValueError: the method contributes nothing, or the dual form is forced where it does
@@ -66,30 +70,32 @@ def contribute(
 
     if tail is None:
 
-        def plain(mine: Task) -> dict[str, Tensor]:
-            return step(Primal(model, aligned), theta, mine, inner)
+        def plain(mine: Task, own: Params) -> dict[str, Tensor]:
+            return step(Primal(model, aligned), held(method, theta, own), mine, inner)
 
-        sent: dict[str, Tensor] = vmap(plain)(task)
+        sent: dict[str, Tensor] = vmap(plain)(task, dict(memory or {}))
     else:
         users = Dual(model, tail, gram or geometry(task), anchors(tail, theta, task), aligned)
-        sent = step(users, users.start(theta), task_of(task), inner)
+        start = held(method, users.start(theta), memory or {})
+        sent = step(users, start, task_of(task), inner)
     finite = _finite(sent)
     if not bool(finite.all()):
         # Once more without them, so that the sum is bit for bit the one that they are not in.
         rest = None if weight is None else weight[finite]
         if not bool(finite.any()):
             nothing = {name: torch.zeros_like(p, dtype=torch.float64) for name, p in theta.items()}
-            return Update(nothing, torch.zeros((), dtype=torch.float64), finite)
-        kept = contribute(method, model, theta, _of(task, finite), inner, rest, dual=dual)
-        return kept._replace(finite=finite)
-    leaves, weights = _weigh(sent, weight)
+            return Update(nothing, torch.zeros((), dtype=torch.float64), finite, {})
+        own = {name: value[finite] for name, value in (memory or {}).items()}
+        others = _of(task, finite)
+        found = contribute(method, model, theta, others, inner, rest, dual=dual, memory=own)
+        return found._replace(finite=finite)
+    leaves, weights = _weigh(part(sent, _leaves), weight)
     if tail is None:
         total = {name: value.sum(0) for name, value in leaves.items()}
     else:
         total = sum_over_users(tail, leaves, task)
-    return Update(
-        {name: value.double() for name, value in total.items()}, weights.double().sum(), finite
-    )
+    total = {name: value.double() for name, value in total.items()}
+    return Update(total, weights.double().sum(), finite, part(sent, lambda n: not _leaves(n)))
 
 
 def predict(
@@ -100,14 +106,16 @@ def predict(
     trials: Sequence[Trial],
     dual: bool | None = None,
 ) -> list[Tensor]:
-    """Query logits ``(U, C, Q)`` of a chunk of users after adaptation, for each trial.
+    """Query logits ``(U, C, Q)`` of a chunk of new users after adaptation, for each trial.
 
-    A trial with 0 shots is the un-adapted model.
+    A trial with 0 shots is the un-adapted model. The labels of the query are taken away before a
+    method sees it: one that looked at them would find NaN.
 
     Raises:
         ValueError: the dual form is forced where it does not apply.
     """
     tail = _dual_tail(method, model, dual)
+    task = task._replace(query=task.query._replace(y=torch.full_like(task.query.y, torch.nan)))
     if tail is None:
         return [_plainly(method, model, theta, task, trial) for trial in trials]
     parts = geometry(task), anchors(tail, theta, task)
@@ -119,7 +127,10 @@ def _plainly(method: Method, model: Model, theta: Params, task: Task, trial: Tri
     learner = Primal(model, is_aligned(limited.support, trial.inner.batch))
 
     def one(mine: Task) -> Tensor:
-        return learner.logits(method.adapt(learner, theta, mine, trial.inner), mine.query)
+        start = held(method, theta, {})
+        if method.predict is not None:
+            return method.predict(learner, start, mine, trial.inner)
+        return learner.logits(method.adapt(learner, start, mine, trial.inner), mine.query)
 
     found: Tensor = vmap(one)(limited)
     return found
@@ -137,8 +148,10 @@ def _in_dual(
     limited = Task(first(task.support, trial.shots), task.query)
     aligned = is_aligned(limited.support, trial.inner.batch)
     users, rows = Dual(model, tail, *parts, aligned), task_of(limited)
-    phi = method.adapt(users, users.start(theta), rows, trial.inner)
-    return users.logits(phi, rows.query)
+    start = held(method, users.start(theta), {})
+    if method.predict is not None:
+        return method.predict(users, start, rows, trial.inner)
+    return users.logits(method.adapt(users, start, rows, trial.inner), rows.query)
 
 
 def first(support: Examples, shots: int) -> Examples:
@@ -151,13 +164,18 @@ def first(support: Examples, shots: int) -> Examples:
 
 
 def _dual_tail(method: Method, model: Model, dual: bool | None) -> Tail | None:
-    possible = model.head.tail is not None and not method.per_weight_rates
+    possible = model.head.tail is not None and not method.plain
     if dual and not possible:
         raise ValueError(
             f"the dual form needs a head with an affine first layer and a method without"
             f" per-weight rates; got head {model.head.name!r} and method {method.name!r}"
         )
     return model.head.tail if possible and dual is not False else None
+
+
+def _leaves(name: str) -> bool:
+    """Whether a contribution of this name leaves the user."""
+    return not name.startswith(OWN)
 
 
 def _finite(leaves: Params) -> Tensor:
@@ -172,11 +190,14 @@ def _of(task: Task, users: Tensor) -> Task:
 
 
 def _weigh(leaves: Params, weight: Tensor | None) -> tuple[Params, Tensor]:
-    """Leaves times the users' weights, and those weights."""
+    """Leaves times the users' weights, and those weights; a share that was sent is part of them."""
+    share = leaves.get(SHARE)
+    leaves = part(leaves, lambda name: name != SHARE)
     some = next(iter(leaves.values()))
-    if weight is None:
+    if weight is None and share is None:
         return leaves, some.new_ones(len(some))
-    weights = weight.to(some)
+    weights = some.new_ones(len(some)) if weight is None else weight.to(some)
+    weights = weights if share is None else weights * share
     return {
         name: value * weights.view(-1, *(1,) * (value.dim() - 1)) for name, value in leaves.items()
     }, weights

@@ -123,6 +123,10 @@ class Dual:
         """See :class:`fedmeta.learner.Learner`."""
         return self.tail.forward(params, self.outputs(params, _rows(examples)))
 
+    def embed(self, params: Params, examples: Examples) -> Tensor:
+        """Refused: there are no features in dual coordinates, only their inner products."""
+        raise ValueError("a method that embeds examples needs the plain form: set Method.plain")
+
     def loss(self, params: Params, examples: Examples) -> Tensor:
         """See :class:`fedmeta.learner.Learner`."""
         return self.value.value(self.logits(params, examples), examples.y, examples.weight)

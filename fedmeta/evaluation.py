@@ -80,7 +80,7 @@ def candidates(problem: Problem) -> list[Inner]:
     if not problem.method.personalizes or not problem.config.evaluation.tune:
         return [base]
     factors: tuple[float, ...] = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
-    if problem.method.extend:
+    if not problem.method.tunes:
         factors = (1.0,)  # its rates are learned
     rates = [base.rate * factor for factor in factors]
     steps = sorted({1, 5, 10, 20, 50, base.steps})

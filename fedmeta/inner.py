@@ -1,9 +1,11 @@
 """The inner loop: gradient descent on one user's support set."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from fedmeta.learner import Learner
 from fedmeta.params import add, subtract
+from fedmeta.sections.method import MethodConfig
 from fedmeta.types import Examples, Params
 
 
@@ -17,6 +19,8 @@ class Inner:
         batch: minibatch size; 0 is the full batch.
         momentum: heavy-ball momentum.
         mu: weight of the proximal term ``mu / 2 ||phi - theta||^2`` (FedProx).
+        options: settings of single methods.
+        progress: share of the rounds that are done, in [0, 1): what schedules go by.
     """
 
     rate: float
@@ -24,19 +28,29 @@ class Inner:
     batch: int = 0
     momentum: float = 0.0
     mu: float = 0.0
+    options: MethodConfig = field(default_factory=MethodConfig)
+    progress: float = 0.0
 
 
 def descend(
-    learner: Learner, theta: Params, examples: Examples, inner: Inner, rates: Params | None = None
+    learner: Learner,
+    theta: Params,
+    examples: Examples,
+    inner: Inner,
+    rates: Params | None = None,
+    block: Callable[[str], bool] | None = None,
 ) -> Params:
     """A user's parameters after ``inner.steps`` steps from ``theta``; differentiable throughout.
 
-    ``rates`` replaces ``inner.rate`` by one learned rate per weight (Meta-SGD).
+    ``rates`` replaces ``inner.rate`` by one learned rate per weight (Meta-SGD). ``block`` says by
+    name which parameters move; the others stay where they are (ANIL, BOIL).
     """
     phi: Params = theta
     velocity: Params = {}
     for step in range(inner.steps):
         g = learner.grad(phi, learner.minibatch(examples, step, inner.batch))
+        if block is not None:
+            g = {name: value for name, value in g.items() if block(name)}
         if inner.mu:
             g = add(
                 g, {name: gap for name, gap in subtract(phi, theta).items() if name in g}, inner.mu

@@ -30,6 +30,10 @@ class Learner(Protocol):
         """Logits ``(C, N)``."""
         ...
 
+    def embed(self, params: Params, examples: Examples) -> Tensor:
+        """What the trunk makes of the features, ``(H, N)``; the features where there is none."""
+        ...
+
     def loss(self, params: Params, examples: Examples) -> Tensor:
         """Mean loss over the examples, a scalar."""
         ...
@@ -58,6 +62,10 @@ class Primal:
     def logits(self, params: Params, examples: Examples) -> Tensor:
         """See :class:`Learner`."""
         return self.head.logits(params, examples.x)
+
+    def embed(self, params: Params, examples: Examples) -> Tensor:
+        """See :class:`Learner`."""
+        return self.head.embed(params, examples.x)
 
     def loss(self, params: Params, examples: Examples) -> Tensor:
         """See :class:`Learner`."""

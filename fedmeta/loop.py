@@ -3,11 +3,13 @@
 server: theta
 for every round:
     users <- a seeded cohort of training users
-    for every user: phi <- adapt(theta, support); send a delta or a gradient of the query
+    for every user: phi <- adapt(theta, support); send a delta or a gradient of the query,
+        keep what is the user's own for his next round
     theta <- theta - outer step of the weighted mean of what was sent
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,9 +18,11 @@ from torch import Tensor
 
 from fedmeta import seeding
 from fedmeta.config import Config
+from fedmeta.inner import Inner
 from fedmeta.learner import Primal
+from fedmeta.methods.method import held
 from fedmeta.outer import ServerState, advance, begin
-from fedmeta.params import add
+from fedmeta.params import OWN, SHARE, add, part
 from fedmeta.population import Population
 from fedmeta.problem import Problem, initial
 from fedmeta.tasks import training
@@ -53,6 +57,18 @@ def weights_of(problem: Problem, task: Task) -> Tensor | None:
     return (task.support.weight > 0).sum(-1) + (task.query.weight > 0).sum(-1)
 
 
+def inner_of(problem: Problem, round_number: int) -> Inner:
+    """The inner loop of training users in a round: schedules know how far the run is."""
+    rounds = max(problem.config.federation.rounds, 1)
+    return replace(problem.train, progress=min((round_number - 1) / rounds, 1.0))
+
+
+def step(problem: Problem, state: ServerState, mean: Params) -> ServerState:
+    """The server's state after one more round with the mean contribution."""
+    finish = problem.method.finish
+    return advance(state, finish(mean, state.meta) if finish else mean, problem.config.server)
+
+
 def train(problem: Problem, dtype: torch.dtype = torch.float32) -> Iterator[ServerState]:
     """The server's state after each round, one user after the other.
 
@@ -68,6 +84,7 @@ def train(problem: Problem, dtype: torch.dtype = torch.float32) -> Iterator[Serv
         raise ValueError(f"method {method.name!r} does not federate: there are no rounds")
     theta = {name: value.to(dtype) for name, value in initial(problem).items()}
     state = begin(theta, config.server)
+    memory: dict[int, Params] = {}
     for round_number in range(1, config.federation.rounds + 1):
         total: Params = {}
         weight = 0.0
@@ -75,12 +92,16 @@ def train(problem: Problem, dtype: torch.dtype = torch.float32) -> Iterator[Serv
             stacked = tasks_of(problem, np.array([user]), round_number)
             share = weights_of(problem, stacked)
             mine = Task(*(_only(side, dtype) for side in stacked))
-            sent = method.contribute(Primal(problem.model), state.meta, mine, problem.train)
-            w = 1.0 if share is None else float(share)
-            total = add(total, {name: value.double() for name, value in sent.items()}, w)
+            inner = inner_of(problem, round_number)
+            start = held(method, state.meta, memory.get(user, {}))
+            sent = method.contribute(Primal(problem.model), start, mine, inner)
+            memory[user] = part(sent, lambda name: name.startswith(OWN))
+            leaves = part(sent, lambda name: not name.startswith((OWN, SHARE)))
+            w = (1.0 if share is None else float(share)) * float(sent.get(SHARE, 1.0))
+            total = add(total, {name: value.double() for name, value in leaves.items()}, w)
             weight += w
         mean = {name: value / weight for name, value in total.items()}
-        state = advance(state, mean, config.server)
+        state = step(problem, state, mean)
         yield state
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fedmeta.config import ServerConfig
+from fedmeta.sections.run import ServerConfig
 from fedmeta.types import Params
 
 Step = Callable[[Tensor, tuple[Tensor, ...], ServerConfig], tuple[Tensor, tuple[Tensor, ...]]]

@@ -1,8 +1,16 @@
 """Arithmetic on named tensors, where a name that is absent stands for zero."""
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from fedmeta.types import Params
+
+OWN = "own/"
+"""Prefix of what stays with the user; everything else that a method returns leaves him."""
+
+SHARE = "share/"
+"""A contribution of this name, a scalar, multiplies the user's weight and does not leave alone."""
 
 
 def add(a: Params, b: Params, scale: float = 1.0) -> dict[str, Tensor]:
@@ -27,3 +35,40 @@ def subtract(a: Params, b: Params) -> dict[str, Tensor]:
     {'w': tensor([1.]), 'b': tensor([-1.])}
     """
     return add(a, b, -1.0)
+
+
+def is_output(name: str) -> bool:
+    """Whether a parameter belongs to the output layer; the others are the trunk.
+
+    >>> is_output("output.weight"), is_output("hidden.bias")
+    (True, False)
+    """
+    return name.startswith("output.")
+
+
+def is_trunk(name: str) -> bool:
+    """Whether a parameter of the head lies before its output layer.
+
+    >>> is_trunk("hidden.bias"), is_trunk("own/hidden.bias")
+    (True, False)
+    """
+    return "/" not in name and not is_output(name)
+
+
+def part(params: Params, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
+    """The parameters whose names are wanted."""
+    return {name: value for name, value in params.items() if wanted(name)}
+
+
+def owned(params: Params) -> dict[str, Tensor]:
+    """What stays with the user, under its plain names.
+
+    >>> owned({"own/output.bias": 1, "output.bias": 2})
+    {'output.bias': 1}
+    """
+    return {name.removeprefix(OWN): v for name, v in params.items() if name.startswith(OWN)}
+
+
+def as_own(params: Params) -> dict[str, Tensor]:
+    """The same parameters under the names of things that stay with the user."""
+    return {OWN + name: value for name, value in params.items()}

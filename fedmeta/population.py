@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedmeta import seeding
-from fedmeta.config import DataConfig
 from fedmeta.data.selection import UNSEEN_FOLD
 from fedmeta.data.store import UserStore
+from fedmeta.sections.data import DataConfig
 
 
 class Rows(NamedTuple):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fedmeta import backbones, seeding
+from fedmeta import backbones, fitness, seeding
 from fedmeta.config import Config, ConfigError
 from fedmeta.data.sources import load
 from fedmeta.heads import HEADS
@@ -16,6 +16,7 @@ from fedmeta.inner import Inner
 from fedmeta.learner import Model
 from fedmeta.losses import LOSSES
 from fedmeta.methods import METHODS, Method
+from fedmeta.methods.method import Setup
 from fedmeta.population import Population, populate
 
 Progress = Callable[[int, int], None]
@@ -103,8 +104,9 @@ def build(config: Config, progress: Progress | None = None) -> Problem:
         population.features.shape[1], population.outputs, config.head.hidden
     )
     method, given = METHODS[config.method.name], config.method
+    fitness.check(method, head.init(torch.Generator()), population, config)
     mu = given.mu if method.proximal else 0.0
-    train = Inner(given.rate, given.steps, given.batch, given.momentum, mu)
+    train = Inner(given.rate, given.steps, given.batch, given.momentum, mu, given)
     adapt = replace(train, rate=given.adapt_rate, steps=given.adapt_steps)
     model = Model(head, LOSSES[population.store.task])
     return Problem(config, population, model, method, train, adapt)
@@ -113,9 +115,12 @@ def build(config: Config, progress: Progress | None = None) -> Problem:
 def initial(problem: Problem) -> dict[str, Tensor]:
     """The seeded initialization that the server starts from."""
     seed = seeding.key(problem.config.run.seed, "initialization") >> 1  # torch takes 63 bits
-    head = problem.model.head.init(torch.Generator().manual_seed(seed))
-    extend = problem.method.extend
-    return {**head, **extend(head, problem.train.rate)} if extend else head
+    generator = torch.Generator().manual_seed(seed)
+    head = problem.model.head.init(generator)
+    if problem.method.start is None:
+        return head
+    width, outputs = problem.population.features.shape[1], problem.population.outputs
+    return problem.method.start(Setup(head, problem.train, width, outputs, generator))
 
 
 _POPULATIONS: dict[object, Population] = {}

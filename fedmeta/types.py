@@ -46,8 +46,10 @@ class Update(NamedTuple):
         weight: sum of the users' weights, float64 scalar.
         finite: which users of the chunk gave finite numbers, bool ``(U,)``; the others are in
             neither sum.
+        kept: what each of the finite users keeps, ``(finite users, ...)``; it never leaves them.
     """
 
     total: Params
     weight: Tensor
     finite: Tensor
+    kept: Params

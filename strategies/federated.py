@@ -13,7 +13,7 @@ from clients import wire
 from fedmeta import loop, tasks
 from fedmeta.cohort import Trial
 from fedmeta.metrics import METRICS
-from fedmeta.outer import ServerState, advance, begin
+from fedmeta.outer import ServerState, begin
 from fedmeta.problem import Problem, initial
 from fedmeta.types import Params
 from strategies import judging
@@ -80,7 +80,7 @@ class Federated(Strategy):
         if not ordered.weight > 0:
             raise ClientError(f"round {server_round}: every client failed; first: {first}")
         mean = {name: torch.from_numpy(v / ordered.weight) for name, v in total.items()}
-        self.state = advance(self.state, mean, settings.server)
+        self.state = loop.step(self.problem, self.state, mean)
         seconds = time.perf_counter() - self._began
         rounds = settings.federation.rounds
         self._last = RoundDone(server_round, rounds, ordered.users, failed, seconds, None)

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from flwr.clientapp import ClientApp
 
 from experiments.backends.grid import LocalGrid
-from fedmeta.config import RunConfig, Scalar
+from fedmeta.config import Scalar
+from fedmeta.sections.run import RunConfig
 
 MakeGrid = Callable[[dict[str, Scalar]], LocalGrid]
 

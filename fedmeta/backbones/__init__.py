@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from fedmeta.backbones import cache, digest, encoder, hashing, identity, models
 from fedmeta.backbones.errors import BackboneError
-from fedmeta.config import BackboneConfig
 from fedmeta.data.store import UserStore
+from fedmeta.sections.data import BackboneConfig
 
 __all__ = ["BACKBONES", "BackboneError", "features", "resolve"]
 

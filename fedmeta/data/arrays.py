@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmeta.config import DataConfig
 from fedmeta.data.images import flat_images
 from fedmeta.data.raw import DataError, Raw, missing_column
 from fedmeta.data.splits import named
+from fedmeta.sections.data import DataConfig
 
 
 def read_npz(path: Path, config: DataConfig) -> Raw:

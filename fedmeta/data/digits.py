@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from fedmeta.config import DataConfig
 from fedmeta.data.partition import partition
 from fedmeta.data.raw import Raw
+from fedmeta.sections.data import DataConfig
 
 
 def digits(config: DataConfig) -> Raw:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedmeta.config import DataConfig
 from fedmeta.data.raw import DataError, Raw
 from fedmeta.data.tables import from_frame
+from fedmeta.sections.data import DataConfig
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedmeta.config import DataConfig
 from fedmeta.data.partition import partition
 from fedmeta.data.raw import DataError, Raw, missing_column
 from fedmeta.data.tables import from_frame
+from fedmeta.sections.data import DataConfig
 
 if TYPE_CHECKING:
     import pandas as pd

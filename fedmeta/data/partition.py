@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmeta.config import DataConfig
 from fedmeta.data.labels import encode
 from fedmeta.data.raw import DataError
+from fedmeta.sections.data import DataConfig
 from fedmeta.seeding import generator, key
 
 

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmeta.config import DataConfig
 from fedmeta.data.messages import ATTRIBUTES, CELLS, pool
 from fedmeta.data.raw import DataError, Raw
+from fedmeta.sections.data import DataConfig
 from fedmeta.seeding import Part, generator
 
 JITTER = 0.3

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from fedmeta.config import DataConfig
 from fedmeta.data.labels import encode
 from fedmeta.data.raw import DataError, Raw
 from fedmeta.data.selection import select
 from fedmeta.data.splits import hashed
 from fedmeta.data.store import SPLITS, UserStore
+from fedmeta.sections.data import DataConfig
 
 
 def prepare(raw: Raw, config: DataConfig) -> UserStore:

@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmeta.config import DataConfig
 from fedmeta.data.raw import DataError, Raw
 from fedmeta.data.store import SPLITS
+from fedmeta.sections.data import DataConfig
 
 UNSEEN_FOLD = 4
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from fedmeta.config import DataConfig
 from fedmeta.data.arrays import read_npz
 from fedmeta.data.digits import digits
 from fedmeta.data.files import read_table
@@ -12,6 +11,7 @@ from fedmeta.data.preferences import preferences
 from fedmeta.data.prepare import prepare
 from fedmeta.data.raw import DataError, Raw, nearest
 from fedmeta.data.store import UserStore
+from fedmeta.sections.data import DataConfig
 
 SOURCES: dict[str, Callable[[DataConfig], Raw]] = {
     "preferences": preferences,

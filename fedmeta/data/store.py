@@ -26,6 +26,9 @@ class UserStore:
         split: 0 train, 1 valid, 2 test, int8 ``(users,)``.
         classes: names of the classes; empty for regression.
         fold: item fold of each example, int64 ``(examples,)``, or None.
+        domain: domain of each example (a language, a community, a problem), int64
+            ``(examples,)``, or None.
+        domains: names of the domains; empty where there are none.
         bayes: Bayes-optimal accuracy of each user where it is known, float64 ``(users,)``.
         dropped: what was left out and why, for the report.
     """
@@ -39,6 +42,8 @@ class UserStore:
     split: NDArray[np.int8]
     classes: tuple[str, ...]
     fold: NDArray[np.int64] | None = None
+    domain: NDArray[np.int64] | None = None
+    domains: tuple[str, ...] = ()
     bayes: NDArray[np.float64] | None = None
     dropped: dict[str, int] = field(default_factory=dict)
 

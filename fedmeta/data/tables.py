@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmeta.config import DataConfig
 from fedmeta.data.images import stack_images
 from fedmeta.data.raw import DataError, Raw, missing_column
 from fedmeta.data.splits import named
+from fedmeta.sections.data import DataConfig
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -38,10 +38,12 @@ class Head:
         name: its name in the registry.
         init: fresh parameters from a seeded generator, float32.
         logits: ``(params, x (N, D)) -> (C, N)``.
+        embed: ``(params, x (N, D)) -> (H, N)``, what the output layer is given.
         tail: what follows the first layer, or None where that is not affine.
     """
 
     name: str
     init: Callable[[torch.Generator], dict[str, Tensor]]
     logits: Callable[[Params, Tensor], Tensor]
+    embed: Callable[[Params, Tensor], Tensor]
     tail: Tail | None = None

@@ -22,11 +22,15 @@ def linear(features: int, outputs: int, hidden: int = 0) -> Head:
             "output.bias": torch.zeros(outputs),
         }
 
-    return Head("linear", init, _logits, Tail("output", _forward, _backward))
+    return Head("linear", init, _logits, _embed, Tail("output", _forward, _backward))
 
 
 def _logits(params: Params, x: Tensor) -> Tensor:
     return params["output.weight"] @ x.mT + params["output.bias"][:, None]
+
+
+def _embed(params: Params, x: Tensor) -> Tensor:
+    return x.mT
 
 
 def _forward(params: Params, z: Tensor) -> Tensor:

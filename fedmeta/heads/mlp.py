@@ -28,11 +28,15 @@ def mlp(features: int, outputs: int, hidden: int = 64) -> Head:
             "output.bias": torch.zeros(outputs),
         }
 
-    return Head("mlp", init, _logits, Tail("hidden", _forward, _backward))
+    return Head("mlp", init, _logits, _embed, Tail("hidden", _forward, _backward))
 
 
 def _logits(params: Params, x: Tensor) -> Tensor:
-    return _forward(params, params["hidden.weight"] @ x.mT + params["hidden.bias"][:, None])
+    return params["output.weight"] @ _embed(params, x) + params["output.bias"][:, None]
+
+
+def _embed(params: Params, x: Tensor) -> Tensor:
+    return torch.relu(params["hidden.weight"] @ x.mT + params["hidden.bias"][:, None])
 
 
 def _forward(params: Params, z: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from fedmeta.methods.bias import BIAS
 from fedmeta.methods.fedavg import FEDAVG, FEDAVG_FT
+from fedmeta.methods.fedper import FEDPER
 from fedmeta.methods.fedprox import FEDPROX
 from fedmeta.methods.local import LOCAL
 from fedmeta.methods.maml import FOMAML, MAML
@@ -9,9 +10,13 @@ from fedmeta.methods.meta_sgd import META_SGD
 from fedmeta.methods.method import Method
 from fedmeta.methods.reptile import REPTILE
 
+BASELINES = (LOCAL, BIAS, FEDAVG, FEDAVG_FT, FEDPROX)
+DELTA = (REPTILE,)
+GRADIENT = (FOMAML, MAML, META_SGD)
+SPLIT = (FEDPER,)
+
 METHODS: dict[str, Method] = {
-    method.name: method
-    for method in (LOCAL, BIAS, FEDAVG, FEDAVG_FT, FEDPROX, REPTILE, FOMAML, MAML, META_SGD)
+    method.name: method for family in (BASELINES, DELTA, GRADIENT, SPLIT) for method in family
 }
 
 __all__ = ["METHODS", "Method"]

@@ -27,5 +27,6 @@ BIAS = Method(
     adapt=_offset,
     contribute=delta,
     defaults=Defaults(rate=1.0, steps=10),
-    per_weight_rates=True,
+    general=True,
+    plain=True,
 )

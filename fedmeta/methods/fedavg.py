@@ -12,6 +12,8 @@ FEDAVG = Method(
     adapt=no_adaptation,
     contribute=delta,
     defaults=Defaults(rate=1.0, steps=10),
+    newcomer="takes the global model",
+    general=True,
     personalizes=False,
 )
 
@@ -20,5 +22,6 @@ FEDAVG_FT = replace(
     name="fedavg-ft",
     source="Jiang et al. 2019; Matsuda et al. 2022",
     adapt=fine_tune,
+    newcomer="adapts on the support set",
     personalizes=True,
 )

@@ -9,5 +9,7 @@ LOCAL = Method(
     communicates="nothing",
     adapt=fine_tune,
     contribute=None,
+    newcomer="trains alone",
+    cost="no bytes",
     defaults=Defaults(rate=2.0, steps=20),
 )

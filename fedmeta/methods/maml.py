@@ -34,7 +34,8 @@ MAML = Method(
     adapt=fine_tune,
     contribute=_exact,
     defaults=Defaults(rate=1.0, steps=10, optimizer="adam", server_rate=0.04),
+    cost="gradients through all steps: about twice the time",
     splits=True,
 )
 
-FOMAML = replace(MAML, name="fomaml", contribute=_first_order)
+FOMAML = replace(MAML, name="fomaml", contribute=_first_order, cost="as FedAvg")

@@ -8,14 +8,15 @@ from torch import Tensor
 
 from fedmeta.inner import Inner, descend
 from fedmeta.learner import Learner
-from fedmeta.methods.method import Defaults, Method
+from fedmeta.methods.method import Defaults, Method, Setup
 from fedmeta.types import Params, Task
 
 _PREFIX = "rate/"
 
 
-def _rates(head: Params, rate: float) -> dict[str, Tensor]:
-    return {_PREFIX + name: value.new_full(value.shape, rate) for name, value in head.items()}
+def _start(setup: Setup) -> dict[str, Tensor]:
+    rates = {_PREFIX + n: v.new_full(v.shape, setup.inner.rate) for n, v in setup.head.items()}
+    return {**setup.head, **rates}
 
 
 def _adapt(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
@@ -38,11 +39,13 @@ META_SGD = Method(
     name="meta-sgd",
     family="meta-learning, gradient",
     source="Li et al. 2017",
-    communicates="meta-gradient of the head and of its rates (twice the bytes)",
+    communicates="meta-gradient of the head and of its rates",
     adapt=_adapt,
     contribute=_contribute,
     defaults=Defaults(rate=1.0, steps=5, optimizer="adam", server_rate=0.04),
+    cost="twice the bytes; gradients through all steps",
     splits=True,
-    extend=_rates,
-    per_weight_rates=True,
+    start=_start,
+    plain=True,
+    tunes=False,
 )

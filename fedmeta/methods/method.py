@@ -3,13 +3,14 @@
 The same functions run in the dual form of the first layer (see :mod:`fedmeta.dual`), so they treat
 parameters linearly (sums, differences, multiples) and leave everything else to the learner: a
 norm or an inner product of weights would mean something else in other coordinates. A method that
-needs the weights themselves says so with ``per_weight_rates``.
+needs the weights themselves says so with ``plain``.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 from fedmeta.inner import Inner, descend
@@ -21,7 +22,11 @@ Adapt = Callable[[Learner, Params, Task, Inner], Params]
 """``(learner, theta, task, inner) -> phi``: a user's own parameters, from the support set."""
 
 Contribute = Callable[[Learner, Params, Task, Inner], dict[str, Tensor]]
-"""``(learner, theta, task, inner) -> what leaves the user``: a direction of descent."""
+"""``(learner, theta, task, inner) -> what leaves the user`` (a direction of descent) ``and what
+stays with him`` (under ``own/``)."""
+
+Predict = Callable[[Learner, Params, Task, Inner], Tensor]
+"""``(learner, theta, task, inner) -> query logits (C, Q)``; the labels of the query are NaN."""
 
 
 @dataclass(frozen=True)
@@ -37,28 +42,61 @@ class Defaults:
     server_rate: float = 1.0
 
 
+class Setup(NamedTuple):
+    """What a method may know when it makes the parameters that the server starts from.
+
+    Attributes:
+        head: fresh parameters of the head.
+        inner: the inner loop of training.
+        features: width of the features.
+        outputs: classes, or 1 for regression.
+        generator: a seeded stream of its own.
+    """
+
+    head: Params
+    inner: Inner
+    features: int
+    outputs: int
+    generator: torch.Generator
+
+
 @dataclass(frozen=True)
 class Method:
     """A federated personalization method.
+
+    Names of parameters say where they live. What begins with ``own/`` stays with the user from
+    round to round; ``contribute`` finds it among the parameters and returns it changed. All else
+    that is returned leaves the user and is summed. Names with a ``/`` are not the head's.
 
     Attributes:
         name: its name in the registry.
         family: its kind, for tables.
         source: the paper.
         communicates: what leaves a user, in words.
-        adapt: how a new user personalizes.
+        adapt: how a new user personalizes; it never sees labels of the query.
         contribute: what a training user sends; None where there is no federation. It is always
             a direction of descent, so that for ``theta - phi`` one step of SGD at rate 1 is
             federated averaging.
         defaults: its settings where the config leaves them open.
+        keeps: what stays with the user, in words.
+        newcomer: how a user who was not in training is handled, in words.
+        cost: bytes and gradients in comparison with FedAvg, in words.
         splits: whether training needs disjoint support and query sets; a method that does not
             trains on all examples of a user.
-        extend: what the server learns beside the head, from the head's parameters and the
-            inner rate; its names contain a ``/``.
-        per_weight_rates: whether inner updates scale single weights, which rules out the dual
-            form of the first layer.
+        general: whether its un-adapted model is made to be used as it is, so that it may stand
+            for one model for all.
+        start: all that the server holds, from a :class:`Setup`; None: the head.
+        own: what a newcomer owns before his first round, from the server's parameters.
+        predict: logits of the query where they are not the head's at the adapted parameters.
+        finish: ``(mean contribution, server's parameters) -> mean contribution``, on the server
+            before its outer step.
+        plain: whether it needs the weights themselves (a rate for each, their norms, their
+            products), which rules out the dual form of the first layer.
+        needs: what it cannot do without: `trunk` (a layer before the output layer), `classes`
+            (classification), `domains`.
         proximal: whether the inner loop is held near theta with weight ``method.mu``.
         personalizes: whether ``adapt`` does anything.
+        tunes: whether rate and steps of personalization are worth choosing on validation users.
     """
 
     name: str
@@ -68,11 +106,26 @@ class Method:
     adapt: Adapt
     contribute: Contribute | None
     defaults: Defaults
+    keeps: str = "nothing"
+    newcomer: str = "adapts on the support set"
+    cost: str = "as FedAvg"
     splits: bool = False
-    extend: Callable[[Params, float], dict[str, Tensor]] | None = None
-    per_weight_rates: bool = False
+    general: bool = False
+    start: Callable[[Setup], dict[str, Tensor]] | None = None
+    own: Callable[[Params], dict[str, Tensor]] | None = None
+    predict: Predict | None = None
+    finish: Callable[[Params, Params], dict[str, Tensor]] | None = None
+    plain: bool = False
+    needs: frozenset[str] = frozenset()
     proximal: bool = False
     personalizes: bool = True
+    tunes: bool = True
+
+
+def held(method: Method, theta: Params, memory: Params) -> dict[str, Tensor]:
+    """All that a user works with: the server's parameters and his own, a newcomer's if new."""
+    fresh = method.own(theta) if method.own else {}
+    return {**theta, **fresh, **memory}
 
 
 def fine_tune(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:

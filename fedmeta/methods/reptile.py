@@ -16,4 +16,5 @@ REPTILE = Method(
     adapt=fine_tune,
     contribute=delta,
     defaults=Defaults(rate=1.0, steps=10, optimizer="adam", server_rate=0.04),
+    general=True,
 )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fedmeta.backbones import BACKBONES, BackboneError, encoder, features, models, resolve
-from fedmeta.config import BackboneConfig
+from fedmeta.sections.data import BackboneConfig
 from tests.backbones.conftest import TEXTS, StoreOf
 
 NUMBERS = np.arange(24, dtype=np.float32).reshape(2, 3, 4)

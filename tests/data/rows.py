@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from fedmeta.config import DataConfig
 from fedmeta.data import UserStore, load
+from fedmeta.sections.data import DataConfig
 
 Row = dict[str, Any]
 

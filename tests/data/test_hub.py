@@ -10,9 +10,9 @@ import pytest
 from flwr_datasets.partitioner import NaturalIdPartitioner
 from numpy.typing import NDArray
 
-from fedmeta.config import DataConfig
 from fedmeta.data import DataError, UserStore, load
 from fedmeta.data.partition import partition
+from fedmeta.sections.data import DataConfig
 from tests.data.rows import text_rows
 
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmeta.config import DataConfig
 from fedmeta.data import DataError, UserStore, load
 from fedmeta.data.messages import ATTRIBUTES, CELLS, pool
 from fedmeta.data.preferences import preferences, tastes, wanted_cells
+from fedmeta.sections.data import DataConfig
 
 
 def made(**values: Any) -> UserStore:

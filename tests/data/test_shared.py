@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedmeta.config import DataConfig
 from fedmeta.data import SPLITS, DataError, UserStore, load
+from fedmeta.sections.data import DataConfig
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data are not here")

@@ -1,6 +1,7 @@
 """Random ragged tasks, random parameters and small problems for the tests of the engine."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +13,8 @@ from fedmeta.inner import Inner
 from fedmeta.learner import Model, Primal
 from fedmeta.losses import LOSSES
 from fedmeta.methods import METHODS, Method
-from fedmeta.params import add
+from fedmeta.methods.method import Setup, held
+from fedmeta.params import OWN, SHARE, add, part
 from fedmeta.problem import Problem, build
 from fedmeta.types import Examples, Params, Task
 
@@ -21,7 +23,19 @@ OUTPUTS = {"classification": 3, "regression": 1}
 SIZES = ((4, 3), (1, 5), (7, 1), (3, 0), (6, 4))
 """Support and query examples of five users: a single one, none, and none that divides another."""
 
+FITS = {
+    name: [h for h in HEADS if "trunk" not in method.needs or h != "linear"]
+    for name, method in METHODS.items()
+}
+"""Heads that a method can work with."""
+KINDS = {
+    name: [kind for kind in OUTPUTS if "classes" not in method.needs or kind == "classification"]
+    for name, method in METHODS.items()
+}
+"""Kinds of tasks that a method can work with."""
 FEDERATED = [name for name, method in METHODS.items() if method.contribute is not None]
+PAIRS = [(name, head) for name in METHODS for head in FITS[name]]
+"""Methods with every head that they can work with."""
 INNERS = {
     "full": Inner(0.7, 3),
     "minibatch": Inner(0.5, 4, batch=2),
@@ -29,6 +43,22 @@ INNERS = {
     "momentum": Inner(0.3, 4, momentum=0.8),
     "proximal": Inner(0.4, 4, batch=3, momentum=0.5, mu=0.6),
 }
+
+
+def forms(name: str, head: str) -> list[bool]:
+    """The values of ``dual`` that the method and the head allow."""
+    dual = model_of(head).head.tail is not None and not METHODS[name].plain
+    return [False, True] if dual else [False]
+
+
+def predicted(method: Method, learner: Primal, theta: Params, mine: Task, inner: Inner) -> Tensor:
+    """Query logits of one newcomer."""
+    start = held(method, theta, {})
+    if method.predict is not None:
+        return method.predict(learner, start, mine, inner)
+    if not len(mine.support.weight):
+        inner = replace(inner, batch=0)  # a minibatch of nothing has no examples to gather
+    return learner.logits(method.adapt(learner, start, mine, inner), mine.query)
 
 
 def tasks(
@@ -87,7 +117,9 @@ def theta_of(
     """Random parameters that the server might hold; learned rates of either sign."""
     random = torch.Generator().manual_seed(seed + 1000)
     head = model.head.init(random)
-    theta: Params = {**head, **(method.extend(head, 0.5) if method.extend else {})}
+    width, outputs = FEATURES, head["output.bias"].shape[0]
+    setup = Setup(head, Inner(0.5, 3), width, outputs, random)
+    theta: Params = method.start(setup) if method.start else head
     return {
         name: (
             value.double() + 0.6 * torch.randn(value.shape, generator=random, dtype=torch.float64)
@@ -109,9 +141,11 @@ def one_by_one(
         raise ValueError(f"{method.name} contributes nothing")
     total: Params = {}
     for user in range(len(task.support.weight)):
-        sent = method.contribute(Primal(model), theta, only(task, user), inner)
-        double = {name: value.double() for name, value in sent.items()}
-        total = add(total, double, 1.0 if weights is None else weights[user])
+        start = held(method, theta, {})
+        sent = method.contribute(Primal(model), start, only(task, user), inner)
+        share = float(sent.get(SHARE, 1.0)) * (1.0 if weights is None else weights[user])
+        leaves = part(sent, lambda name: not name.startswith((OWN, SHARE)))
+        total = add(total, {name: value.double() for name, value in leaves.items()}, share)
     return dict(total)
 
 

@@ -11,8 +11,18 @@ from fedmeta.inner import Inner
 from fedmeta.losses import LOSSES
 from fedmeta.methods import METHODS
 from fedmeta.types import Params, Task, Update
-from tests.engine.cases import FEDERATED, INNERS, distance, model_of, select, tasks, theta_of
-from tests.engine.test_contract import every_head, every_method, forms
+from tests.engine.cases import (
+    FEDERATED,
+    INNERS,
+    KINDS,
+    distance,
+    forms,
+    model_of,
+    select,
+    tasks,
+    theta_of,
+)
+from tests.engine.test_contract import every_pair
 
 BAD = 2
 OTHERS = [0, 1, 3, 4]
@@ -42,8 +52,7 @@ def same_bits(a: Params, b: Params) -> bool:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("what", ["feature", "target"])
-@every_head
-@every_method
+@every_pair
 def test_user_with_broken_data(name: str, head: str, what: str, value: float) -> None:
     task = tasks(31, dtype=torch.float32)
     for dual in forms(name, head):
@@ -58,14 +67,14 @@ def test_user_with_broken_data(name: str, head: str, what: str, value: float) ->
             assert all(v.isfinite().all() for v in good.total.values())
 
 
-@every_head
-@every_method
+@every_pair
 def test_user_who_diverges(name: str, head: str) -> None:
     """Features of a size that no rate suits: the iterates overflow, the data are finite."""
-    task = tasks(32, kind="regression", dtype=torch.float32)
+    kind = KINDS[name][-1]
+    task = tasks(32, kind=kind, dtype=torch.float32)
     x = task.support.x.clone()
     x[BAD] *= 1e12
-    method, model = METHODS[name], model_of(head, "regression")
+    method, model = METHODS[name], model_of(head, kind)
     theta = theta_of(method, model, 32, torch.float32)
     for dual in forms(name, head):
         found = cohort.contribute(

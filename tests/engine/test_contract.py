@@ -11,17 +11,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fedmeta import cohort
-from fedmeta.heads import HEADS
 from fedmeta.inner import Inner
-from fedmeta.losses import LOSSES
 from fedmeta.methods import METHODS
 from fedmeta.params import add
 from fedmeta.types import Params, Task
 from tests.engine.cases import (
     FEDERATED,
     INNERS,
+    KINDS,
+    PAIRS,
     SIZES,
     distance,
+    forms,
     model_of,
     one_by_one,
     select,
@@ -31,14 +32,9 @@ from tests.engine.cases import (
 
 EXACT, CLOSE = 1e-12, 1e-6
 ALIGNED = ((6, 3), (6, 3), (6, 2))
-every_method = pytest.mark.parametrize("name", FEDERATED)
-every_head = pytest.mark.parametrize("head", HEADS)
-
-
-def forms(name: str, head: str) -> list[bool]:
-    """The values of ``dual`` that the method and the head allow."""
-    dual = model_of(head).head.tail is not None and not METHODS[name].per_weight_rates
-    return [False, True] if dual else [False]
+SENDING = [(name, head) for name, head in PAIRS if name in FEDERATED]
+TRIPLES = [(name, head, kind) for name, head in SENDING for kind in KINDS[name]]
+every_pair = pytest.mark.parametrize(("name", "head"), SENDING)
 
 
 def total(
@@ -50,9 +46,7 @@ def total(
 
 
 @pytest.mark.parametrize("inner", INNERS)
-@pytest.mark.parametrize("kind", LOSSES)
-@every_head
-@every_method
+@pytest.mark.parametrize(("name", "head", "kind"), TRIPLES)
 def test_chunk_equals_loop(name: str, head: str, kind: str, inner: str) -> None:
     method, model = METHODS[name], model_of(head, kind)
     theta = theta_of(method, model, 22)
@@ -70,8 +64,7 @@ def test_chunk_equals_loop(name: str, head: str, kind: str, inner: str) -> None:
             assert update.finite.tolist() == [True] * len(sizes)
 
 
-@every_head
-@every_method
+@every_pair
 def test_chunk_equals_loop_in_float32(name: str, head: str) -> None:
     method, model = METHODS[name], model_of(head)
     theta = theta_of(method, model, 23, torch.float32)
@@ -88,8 +81,7 @@ def test_chunk_equals_loop_in_float32(name: str, head: str) -> None:
         assert distance(_added([one.total for one in singles]), found) < CLOSE
 
 
-@every_head
-@every_method
+@every_pair
 def test_wide_first_layers(name: str, head: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Wide layers meet all users in one product; here that is every layer."""
     monkeypatch.setattr("fedmeta.dual.WIDE", 1)
@@ -101,8 +93,7 @@ def test_wide_first_layers(name: str, head: str, monkeypatch: pytest.MonkeyPatch
         assert distance(found.total, expected) < EXACT
 
 
-@every_head
-@every_method
+@every_pair
 def test_padding_and_order_change_nothing(name: str, head: str) -> None:
     for inner in ("full", "minibatch", "larger"):
         for dual in forms(name, head):
@@ -120,8 +111,7 @@ def test_padding_and_order_change_nothing(name: str, head: str) -> None:
     sizes=st.lists(st.tuples(st.integers(1, 6), st.integers(0, 4)), min_size=5, max_size=5),
     inner=st.sampled_from(sorted(INNERS)),
 )
-@every_head
-@every_method
+@every_pair
 def test_chunks_add_up(
     name: str, head: str, cut: int, seed: int, sizes: list[tuple[int, int]], inner: str
 ) -> None:
@@ -133,8 +123,7 @@ def test_chunks_add_up(
         assert distance(added, whole) < EXACT
 
 
-@every_head
-@every_method
+@every_pair
 def test_support_and_query_are_both_used(name: str, head: str) -> None:
     """A user's sent sum depends on the support always, and on the query if the method splits."""
     task = tasks(25)
@@ -146,14 +135,15 @@ def test_support_and_query_are_both_used(name: str, head: str) -> None:
     assert (distance(query, expected) > 1e-2) == METHODS[name].splits
 
 
-@every_head
-@every_method
+@every_pair
 def test_what_is_sent_has_the_servers_names_and_shapes(name: str, head: str) -> None:
     method, model = METHODS[name], model_of(head)
     theta = theta_of(method, model, 27)
     for dual in forms(name, head):
         sent = total(name, head, tasks(27), INNERS["full"], dual)
-        assert {n: v.shape for n, v in sent.items()} == {n: v.shape for n, v in theta.items()}
+        if method.finish:
+            sent = method.finish(sent, theta)
+        assert {n: v.shape for n, v in sent.items()} == {n: theta[n].shape for n in sent}
         assert all(v.isfinite().all() and v.count_nonzero() for v in sent.values())
 
 

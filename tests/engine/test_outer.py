@@ -7,8 +7,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from fedmeta.config import ServerConfig
 from fedmeta.outer import OUTER, ServerState, advance, begin
+from fedmeta.sections.run import ServerConfig
 
 Array = NDArray[np.float64]
 ROUNDS, B1, B2, EPS, RATE = 6, 0.8, 0.95, 0.01, 0.3

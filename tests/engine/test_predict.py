@@ -12,16 +12,20 @@ from fedmeta.learner import Primal
 from fedmeta.losses import LOSSES
 from fedmeta.methods import METHODS
 from fedmeta.types import Examples, Task
-from tests.engine.cases import INNERS, model_of, only, tasks, theta_of
+from tests.engine.cases import (
+    INNERS,
+    KINDS,
+    PAIRS,
+    forms,
+    model_of,
+    only,
+    predicted,
+    tasks,
+    theta_of,
+)
 
 SIZES = ((4, 3), (2, 5), (7, 1), (3, 2))
-every_method = pytest.mark.parametrize("name", METHODS)
-every_head = pytest.mark.parametrize("head", HEADS)
-
-
-def forms(name: str, head: str) -> list[bool]:
-    dual = model_of(head).head.tail is not None and not METHODS[name].per_weight_rates
-    return [False, True] if dual else [False]
+every_pair = pytest.mark.parametrize(("name", "head"), PAIRS)
 
 
 def cut(task: Task, user: int, shots: int) -> Task:
@@ -33,30 +37,28 @@ def cut(task: Task, user: int, shots: int) -> Task:
 
 
 @pytest.mark.parametrize(("inner", "kind"), list(zip(INNERS, cycle(LOSSES), strict=False)))
-@every_head
-@every_method
+@every_pair
 def test_trials(name: str, head: str, inner: str, kind: str) -> None:
+    kind = kind if kind in KINDS[name] else KINDS[name][0]
     method, model = METHODS[name], model_of(head, kind)
     theta = theta_of(method, model, 41)
     task = tasks(41, SIZES, kind, pad=1)
     trials = [Trial(INNERS[inner], shots) for shots in (0, 1, 3, 99)]
     learner = Primal(model)
     for dual in forms(name, head):
-        predicted = cohort.predict(method, model, theta, task, trials, dual=dual)
-        for trial, logits in zip(trials, predicted, strict=True):
+        found = cohort.predict(method, model, theta, task, trials, dual=dual)
+        for trial, logits in zip(trials, found, strict=True):
             for user, (_, queries) in enumerate(SIZES):
                 mine = cut(task, user, trial.shots)
-                adapted = method.adapt(learner, theta, mine, trial.inner) if trial.shots else theta
-                expected = learner.logits(adapted, mine.query)
+                expected = predicted(method, learner, theta, mine, trial.inner)
                 torch.testing.assert_close(
                     logits[user, :, :queries], expected, rtol=1e-11, atol=1e-12
                 )
-        moved = (predicted[-1] - predicted[0]).abs().amax(dim=(1, 2))
+        moved = (found[-1] - found[0]).abs().amax(dim=(1, 2))
         assert bool((moved > 1e-3).all()) == method.personalizes
 
 
-@every_head
-@every_method
+@every_pair
 def test_query_labels_change_nothing(name: str, head: str) -> None:
     """Adapting on what is scored is a leak that a test must see."""
     method, model = METHODS[name], model_of(head)
@@ -70,7 +72,7 @@ def test_query_labels_change_nothing(name: str, head: str) -> None:
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-@every_head
+@pytest.mark.parametrize("head", HEADS)
 def test_query_features_reach_only_their_own_row(head: str) -> None:
     """Adaptation does not look at query features either (no transduction)."""
     method, model = METHODS["maml"], model_of(head)

@@ -1,5 +1,6 @@
 """Small runs of the ServerApp over an inline grid."""
 
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from flwr.clientapp import ClientApp
@@ -17,4 +18,6 @@ def over_inline(
 ) -> Outcome:
     """A whole run of a problem, or of the small one with other values."""
     given = given or problem(**values)
-    return run(InlineGrid(app, flatten(given.config), nodes), given)
+    with TemporaryDirectory() as memory:
+        settings = flatten(given.config) | {"run.memory": memory}
+        return run(InlineGrid(app, settings, nodes), given)

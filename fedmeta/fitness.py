@@ -1,0 +1,41 @@
+"""Which methods can work with a head, data and settings; the reason and the remedy where not."""
+
+from fedmeta.config import Config, ConfigError
+from fedmeta.methods import Method
+from fedmeta.params import is_trunk
+from fedmeta.population import Population
+from fedmeta.types import Params
+
+
+def check(method: Method, head: Params, population: Population, config: Config) -> None:
+    """Refuse a combination that cannot work, before anything is run.
+
+    Args:
+        method: what is to be run.
+        head: fresh parameters of the head.
+        population: the data.
+        config: all settings.
+
+    Raises:
+        ConfigError: what does not fit, and the nearest combination that does.
+    """
+    name, store = method.name, population.store
+    if "trunk" in method.needs and not has_trunk(head):
+        raise ConfigError(
+            f"method.name = {name!r} needs a trunk to share, and head.name ="
+            f" {config.head.name!r} is an output layer alone; use head.name = 'mlp'"
+        )
+    if "classes" in method.needs and store.task != "classification":
+        raise ConfigError(
+            f"method.name = {name!r} needs classes, and {store.name!r} is a regression; use a"
+            " method that fits a loss, such as maml or reptile"
+        )
+
+
+def has_trunk(head: Params) -> bool:
+    """Whether a head has parameters before its output layer.
+
+    >>> has_trunk({"output.weight": 0}), has_trunk({"hidden.weight": 0, "output.weight": 0})
+    (False, True)
+    """
+    return any(is_trunk(name) for name in head)

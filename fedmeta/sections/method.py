@@ -1,0 +1,33 @@
+"""The head, and how users adapt it: settings of the inner loop and of single methods."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fedmeta.sections.section import Count, Natural, NonNegative, Section
+
+
+class HeadConfig(Section):
+    """The small model that users adapt."""
+
+    name: Literal["linear", "mlp"] = Field("mlp", description="see `fedmeta list heads`")
+    hidden: Count = Field(64, description="`mlp`: hidden units")
+
+
+class MethodConfig(Section):
+    """The inner loop and what is specific to a method."""
+
+    name: str = Field("maml", description="see `fedmeta list methods`")
+    rate: NonNegative = Field(0.0, description="inner learning rate; 0: the method's default")
+    steps: Natural = Field(0, description="inner steps in training; 0: the method's default")
+    batch: Natural = Field(0, description="inner minibatch; 0: full batch")
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.0, description="heavy-ball momentum of the inner loop"
+    )
+    mu: NonNegative = Field(0.1, description="`fedprox`: weight of the proximal term")
+    adapt_rate: NonNegative = Field(
+        0.0, description="learning rate when a new user personalizes; 0: as in training"
+    )
+    adapt_steps: Natural = Field(
+        0, description="steps when a new user personalizes; 0: as in training"
+    )
