@@ -56,6 +56,9 @@ class RunConfig(Section):
     memory: str = Field(
         "", description="folder of what users own between rounds; empty: in the run's folder"
     )
+    checkpoint_every: Natural = Field(
+        1, description="rounds between checkpoints, from which `--resume` goes on; 0: none"
+    )
     device: str = Field("cpu", description="`cpu`, `cuda` or `cuda:N`")
     on_client_error: Literal["fail", "skip"] = Field(
         "fail", description="end the run, or go on without the failed users"
