@@ -7,7 +7,8 @@ user's weights are ``sqrt(1 - h) * shared + sqrt(h) * private`` with h = ``heter
 score of a message is the sum over its attributes. The user wants (label 1) the messages above
 the threshold that divides the pool most nearly in half; each label is then flipped with
 probability ``label_noise``. Tastes are symmetric in sign, so at h = 1 nothing can be predicted
-without labels of the user.
+without labels of the user. With ``domains`` above 1 the users fall into groups at random, and one
+more taste, the group's, is added to those of its users.
 """
 
 from collections.abc import Sequence
@@ -15,10 +16,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmeta.data.messages import ATTRIBUTES, CELLS, pool
+from fedmeta.data.domains import without_domains
+from fedmeta.data.messages import ATTRIBUTES, CELLS, Pool, pool
 from fedmeta.data.raw import DataError, Raw
 from fedmeta.sections.data import DataConfig
-from fedmeta.seeding import Part, generator
+from fedmeta.seeding import Part, generator, keys
 
 JITTER = 0.3
 CONCENTRATION = (0.5,) * len(ATTRIBUTES)
@@ -55,7 +57,7 @@ def preferences(config: DataConfig) -> Raw:
     uniform = np.concatenate([luck for _, luck in drawn])
     # A flip is decided by the user's luck alone, whatever the label.
     label = wanted[user, messages.cell[item]] ^ (uniform < config.label_noise)
-    return Raw(
+    raw = Raw(
         name="preferences",
         ids=ids,
         user=user,
@@ -65,6 +67,33 @@ def preferences(config: DataConfig) -> Raw:
         fold=messages.fold[item],
         bayes=np.maximum(chance, 1 - chance) @ mass,
     )
+    return _with_domains(raw, messages, config)
+
+
+def _with_domains(raw: Raw, messages: Pool, config: DataConfig) -> Raw:
+    """The columns with the users' groups as domains, or with an attribute of the messages."""
+    column, attributes = config.domain_column, tuple(ATTRIBUTES)
+    if not column:
+        if config.domains == 1:
+            return raw
+        names = tuple(f"group {number}" for number in range(config.domains))
+        return raw._replace(domain=groups(raw.ids, config)[raw.user], domains=names)
+    if column not in attributes:
+        raise without_domains(raw, column, attributes)
+    if config.domains > 1:
+        raise DataError(
+            f"preferences: data.domain-column = {column!r} and data.domains = {config.domains}:"
+            " an example has one domain; leave out one of the two"
+        )
+    at = attributes.index(column)
+    value = CELLS[messages.cell[raw.item], at].astype(np.int64)
+    return raw._replace(domain=value, domains=ATTRIBUTES[column])
+
+
+def groups(ids: tuple[str, ...], config: DataConfig) -> NDArray[np.int64]:
+    """The group of each user, by a hash of his id alone, ``(U,)``."""
+    found = keys(ids, config.seed, "group") % np.uint64(config.domains)
+    return found.astype(np.int64)
 
 
 def tastes(ids: tuple[str, ...], config: DataConfig) -> NDArray[np.float64]:
@@ -73,6 +102,9 @@ def tastes(ids: tuple[str, ...], config: DataConfig) -> NDArray[np.float64]:
     private = _weights([_taste(config.seed, "taste", name) for name in ids])
     h = config.heterogeneity
     weights = np.sqrt(1 - h) * shared + np.sqrt(h) * private
+    if config.domains > 1:
+        shifts = _weights([_taste(config.seed, "shift", n) for n in range(config.domains)])
+        weights = weights + shifts[groups(ids, config)]
     first = np.cumsum([0, *(len(values) for values in ATTRIBUTES.values())])[:-1]
     scores = np.zeros((len(ids), len(CELLS)))
     for attribute, start in enumerate(first):  # in a fixed order: sums equal to the last bit

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from fedmeta.data.domains import used as used_domains
 from fedmeta.data.labels import encode
 from fedmeta.data.raw import DataError, Raw
 from fedmeta.data.selection import select
@@ -48,6 +49,7 @@ def prepare(raw: Raw, config: DataConfig) -> UserStore:
             if isinstance(items, np.ndarray)
             else tuple(text for text, keep_it in zip(items, used, strict=True) if keep_it)
         )
+    domain, domains = used_domains(None if raw.domain is None else raw.domain[rows], raw.domains)
     store = UserStore(
         name=raw.name,
         items=items,
@@ -58,6 +60,8 @@ def prepare(raw: Raw, config: DataConfig) -> UserStore:
         split=split[order],
         classes=classes,
         fold=None if raw.fold is None else raw.fold[rows],
+        domain=domain,
+        domains=domains,
         bayes=None if raw.bayes is None else raw.bayes[order],
         dropped=dropped | ({"repeated examples of a user": repeated} if repeated else {}),
     )
@@ -79,6 +83,7 @@ def _once(raw: Raw) -> tuple[Raw, int]:
         item=raw.item[kept],
         label=raw.label[kept],
         fold=None if raw.fold is None else raw.fold[kept],
+        domain=None if raw.domain is None else raw.domain[kept],
     ), len(raw.user) - len(kept)
 
 

@@ -24,6 +24,8 @@ class Raw(NamedTuple):
         label: labels as they were found, ``(E,)`` of any dtype; None, NaN and "" are missing.
         split: 0 train, 1 valid, 2 test of each user, int8 ``(U,)``; None: not given.
         fold: item fold of each example, int64 ``(E,)``; None: not given.
+        domain: index into ``domains`` of each example, int64 ``(E,)``; None: not given.
+        domains: names of the domains.
         bayes: best possible accuracy of each user, float64 ``(U,)``; None: not known.
         columns: names of the features, for messages; may be empty.
     """
@@ -36,6 +38,8 @@ class Raw(NamedTuple):
     label: NDArray[Any]
     split: NDArray[np.int8] | None = None
     fold: NDArray[np.int64] | None = None
+    domain: NDArray[np.int64] | None = None
+    domains: tuple[str, ...] = ()
     bayes: NDArray[np.float64] | None = None
     columns: tuple[str, ...] = ()
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmeta.data.domains import numbered
 from fedmeta.data.images import stack_images
 from fedmeta.data.raw import DataError, Raw, missing_column
 from fedmeta.data.splits import named
@@ -21,7 +22,8 @@ def from_frame(frame: pd.DataFrame, config: DataConfig, name: str) -> Raw:
 
     Inputs are ``feature_columns`` where they are named, else the text column, else the image
     column, else all numeric columns that are nothing else. Equal texts become one item. The
-    columns of the split and of the item fold are optional unless their name was changed.
+    columns of the split and of the item fold are optional unless their name was changed; there
+    is a column of domains only where it is named.
 
     Raises:
         DataError: no rows, a missing column, a missing user id or text, an unusable feature,
@@ -39,6 +41,12 @@ def from_frame(frame: pd.DataFrame, config: DataConfig, name: str) -> Raw:
     items, item, columns = _inputs(frame, config, name)
     split = _optional(frame, config.split_column, "split", "split-column", name)
     fold = _optional(frame, config.fold_column, "fold", "fold-column", name)
+    home = _optional(frame, config.domain_column, "domain", "domain-column", name)
+    domain, domains = (
+        (None, ())
+        if home is None
+        else numbered(home.to_numpy(dtype=object), config.domain_column, name)
+    )
     names = tuple(str(value) for value in ids)
     return Raw(
         name=name,
@@ -51,6 +59,8 @@ def from_frame(frame: pd.DataFrame, config: DataConfig, name: str) -> Raw:
         if split is None
         else named(split.to_numpy(dtype=object), code, names, config.split_column, name),
         fold=None if fold is None else _folds(fold, name),
+        domain=domain,
+        domains=domains,
         columns=columns,
     )
 
@@ -75,6 +85,7 @@ def _inputs(
             config.label_column,
             config.split_column,
             config.fold_column,
+            config.domain_column,
         }
         numeric = frame.select_dtypes(include=["number", "bool"]).columns
         columns = [str(column) for column in numeric if column not in roles]

@@ -31,6 +31,9 @@ class DataConfig(Section):
     label_noise: Annotated[float, Field(ge=0.0, lt=0.5)] = Field(
         0.05, description="`preferences`: probability that a label is flipped"
     )
+    domains: Count = Field(
+        1, description="`preferences`: groups of users who share a shift of taste; 1: none"
+    )
     examples: Count = Field(60, description="`preferences`: median examples per user")
     examples_spread: NonNegative = Field(
         0.4, description="`preferences`: standard deviation of the log of examples per user"
@@ -51,6 +54,11 @@ class DataConfig(Section):
     label_column: str = Field("label", description="column of the label or target")
     split_column: str = Field("split", description="column of train / valid / test, by user")
     fold_column: str = Field("item_fold", description="column of the item's fold")
+    domain_column: str = Field(
+        "",
+        description="column of the domain, such as `community` or `lang`; `preferences`: `topic`,"
+        " `tone`, `urgency` or `sender`; empty: none",
+    )
     feature_columns: str = Field(
         "auto", description="comma-separated feature columns; auto: all other numeric columns"
     )
