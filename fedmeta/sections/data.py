@@ -27,7 +27,15 @@ class DataConfig(Section):
     )
     seed: Seed = Field(0, description="seed of generated data, partitions and user splits")
     users: Count = Field(1000, description="generator and partitioners: number of users")
-    heterogeneity: Fraction = Field(1.0, description="`preferences`: 0 all alike, 1 all different")
+    heterogeneity: Fraction = Field(
+        1.0, description="`preferences`: how much tastes differ; 0 all alike, 1 all different"
+    )
+    prior_heterogeneity: Fraction = Field(
+        0.0, description="`preferences`: how much users differ in how often they want a message"
+    )
+    feature_heterogeneity: Fraction = Field(
+        0.0, description="`preferences`: how much users see only messages of a topic of their own"
+    )
     label_noise: Annotated[float, Field(ge=0.0, lt=0.5)] = Field(
         0.05, description="`preferences`: probability that a label is flipped"
     )
