@@ -29,18 +29,26 @@ def read_npz(path: Path, config: DataConfig) -> Raw:
     """
     arrays = _load(path)
     name = path.name
-    _, user = _first(arrays, (config.user_column,), "user", "user-column", name)
     inputs = (config.image_column, "X", "images", "items")
     x_name, x = _first(arrays, inputs, "input", "image-column", name)
     y_name, label = _first(
         arrays, (config.label_column, "y", "label", "labels"), "label", "label-column", name
     )
+    if config.tasks == "episodic":  # which needs no users, nor splits of them
+        arrays[config.user_column] = np.zeros(len(label) if label.ndim else 0, dtype=np.int64)
+        arrays.pop(config.split_column, None)
+    _, user = _first(arrays, (config.user_column,), "user", "user-column", name)
     shared = _shared(arrays, x, name) if x_name == "items" else None
     first, each = (x_name, x) if shared is None else ("item", shared)
     per_example = {first: each, y_name: label, config.user_column: user}
     if config.domain_column and config.domain_column not in arrays:
         raise missing_column(name, "domain", config.domain_column, "domain-column", arrays)
-    for column in (config.split_column, config.fold_column, config.domain_column):
+    for column in (
+        config.split_column,
+        config.fold_column,
+        config.domain_column,
+        config.class_split_column,
+    ):
         if column in arrays:
             per_example[column] = arrays[column]
     for title, array in per_example.items():
@@ -76,6 +84,7 @@ def read_npz(path: Path, config: DataConfig) -> Raw:
         fold=None if fold is None else fold.astype(np.int64),
         domain=domain,
         domains=domains,
+        class_split=arrays.get(config.class_split_column),
         columns=_feature_names(arrays, features),
     )
 
@@ -129,7 +138,7 @@ def _split(
     if config.split_column in arrays:
         return named(arrays[config.split_column], code, ids, config.split_column, name)
     split = arrays.get("user_split")
-    if split is None or not config.split_column:
+    if split is None or not config.split_column or config.tasks == "episodic":
         return None
     numbered = numbers.dtype.kind in "iu" and numbers.min() >= 0 and numbers.max() < len(split)
     if not numbered or split.dtype.kind not in "iu" or not np.isin(split, (0, 1, 2)).all():

@@ -22,6 +22,16 @@ class DataConfig(Section):
     task: Literal["auto", "classification", "regression"] = Field(
         "auto", description="auto: regression for non-integer numeric targets"
     )
+    tasks: Literal["user", "cross-domain", "cross-problem", "domain-generalization", "episodic"] = (
+        Field("user", description="how tasks are made of the examples; see docs/tasks.md")
+    )
+    problems: str = Field(
+        "", description="`cross-problem`: comma-separated sources; the last is met in test only"
+    )
+    way: Annotated[int, Field(ge=2)] = Field(5, description="`episodic`: classes of an episode")
+    variable: bool = Field(
+        False, description="`episodic`: 2 to `data.way` classes, unequal shots, smaller supports"
+    )
     standardize: Literal["auto", "none", "features"] = Field(
         "auto", description="scale features by train users' statistics; auto: tabular data only"
     )
@@ -62,6 +72,9 @@ class DataConfig(Section):
     label_column: str = Field("label", description="column of the label or target")
     split_column: str = Field("split", description="column of train / valid / test, by user")
     fold_column: str = Field("item_fold", description="column of the item's fold")
+    class_split_column: str = Field(
+        "class_split", description="`episodic`: column of train / valid / test, by class"
+    )
     domain_column: str = Field(
         "",
         description="column of the domain, such as `community` or `lang`; `preferences`: `topic`,"

@@ -52,10 +52,10 @@ def test_features_concentrate_on_a_topic_and_mean_the_same() -> None:
     assert abs(topics(half).mean() - (0.5 + 0.5 / 6)) < 0.05
     assert (topics(full) == 1.0).mean() > 0.98  # few want more than their topic has
     assert sum(none.sizes()) == sum(full.sizes())
-    label = {}
+    label: dict[str, int] = {}
     for store in (none, half, full):  # one function of the message, whatever a user sees
         for item, value in zip(store.item, store.label, strict=True):
-            assert label.setdefault(store.items[item], value) == value
+            assert label.setdefault(str(store.items[item]), value) == value
 
 
 def test_a_topic_too_small_is_filled_up() -> None:
