@@ -28,8 +28,8 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 from torch.func import grad
-from torch.nn.functional import pad
 
+from fedmeta.columns import add_at, scatter, take
 from fedmeta.heads import Tail
 from fedmeta.learner import Model, batch
 from fedmeta.params import add
@@ -117,7 +117,7 @@ class Dual:
         z = params.get(f"anchor@{rows.side}", self.anchor[rows.side])
         gram = self.gram[rows.side]
         if rows.at is not None:
-            z, gram = _take(z, rows.at), _take(gram, rows.at)
+            z, gram = take(z, rows.at), take(gram, rows.at)
         return torch.baddbmm(z, params[self.weight], gram) if self.weight in params else z
 
     def logits(self, params: Params, examples: Examples) -> Tensor:
@@ -137,7 +137,7 @@ class Dual:
         e, rest = self._errors(params, examples)
         rows = _rows(examples)
         name = self.weight if rows.side == "support" else f"{self.weight}@query"
-        return {name: _scatter(e, rows.at, self.anchor[rows.side].shape[-1]), **rest}
+        return {name: scatter(e, rows.at, self.anchor[rows.side].shape[-1]), **rest}
 
     def step(self, params: Params, examples: Examples, rate: float, ours: bool) -> Params:
         """See :class:`fedmeta.learner.Learner`; in place where no derivatives are taken."""
@@ -149,7 +149,7 @@ class Dual:
             out[self.weight] = z.new_zeros(z.shape)
         elif not ours:
             out[self.weight] = params[self.weight].clone()
-        _add_at(out[self.weight], at, e, -rate)
+        add_at(out[self.weight], at, e, -rate)
         for name, g in rest.items():
             out[name] = (params[name].add_ if ours else params[name].add)(g, alpha=-rate)
         return out
@@ -179,7 +179,7 @@ class Dual:
         if not size:
             return examples
         at, weight = batch(examples.weight, step, size, self.aligned)
-        return Examples(_as_features(Rows(_rows(examples).side, at)), _take(examples.y, at), weight)
+        return Examples(_as_features(Rows(_rows(examples).side, at)), take(examples.y, at), weight)
 
 
 def task_of(task: Task) -> Task:
@@ -222,29 +222,3 @@ def _rows(examples: Examples) -> Rows:
 def _as_features(rows: Rows) -> Tensor:
     # Methods hand examples through without looking inside, so rows may stand for features.
     return cast(Tensor, rows)
-
-
-def _take(value: Tensor, at: slice | Tensor) -> Tensor:
-    """Columns ``at`` of stacked matrices; as a tensor ``(U, size)``, each user's own."""
-    if isinstance(at, slice):
-        return value[..., at]
-    return value.gather(-1, at[:, None, :].expand(*value.shape[:-1], at.shape[-1]))
-
-
-def _add_at(into: Tensor, at: slice | Tensor | None, e: Tensor, scale: float) -> None:
-    """Add ``scale * e`` to columns ``at``, in place."""
-    if isinstance(at, Tensor):
-        into.scatter_add_(-1, at[:, None, :].expand(*e.shape), scale * e)
-    else:
-        (into if at is None else into[..., at]).add_(e, alpha=scale)
-
-
-def _scatter(e: Tensor, at: slice | Tensor | None, length: int) -> Tensor:
-    if at is None:
-        return e
-    if isinstance(at, slice):
-        return pad(e, (at.start, length - at.stop))
-    index = at[:, None, :].expand(*e.shape)
-    return torch.zeros(*e.shape[:-1], length, dtype=e.dtype, device=e.device).scatter_add(
-        -1, index, e
-    )

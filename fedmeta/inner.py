@@ -47,8 +47,6 @@ def descend(
     """
     phi: Params = theta
     velocity: Params = {}
-    plain = rates is None and not inner.mu and not inner.momentum
-    for step in range(inner.steps):
     plain = rates is None and block is None and not inner.mu and not inner.momentum
     for step in range(inner.steps):
         mine = learner.minibatch(examples, step, inner.batch)
