@@ -87,7 +87,8 @@ def contribute(
             return Update(nothing, torch.zeros((), dtype=torch.float64), finite, {})
         own = {name: value[finite] for name, value in (memory or {}).items()}
         others = _of(task, finite)
-        found = contribute(method, model, theta, others, inner, rest, dual=dual, memory=own)
+        left = None if gram is None else Geometry(*(side[finite] for side in gram))
+        found = contribute(method, model, theta, others, inner, rest, left, dual, own)
         return found._replace(finite=finite)
     leaves, weights = _weigh(part(sent, _leaves), weight)
     if tail is None:

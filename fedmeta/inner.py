@@ -47,8 +47,13 @@ def descend(
     """
     phi: Params = theta
     velocity: Params = {}
+    plain = rates is None and block is None and not inner.mu and not inner.momentum
     for step in range(inner.steps):
-        g = learner.grad(phi, learner.minibatch(examples, step, inner.batch))
+        mine = learner.minibatch(examples, step, inner.batch)
+        if plain:
+            phi = learner.step(phi, mine, inner.rate, ours=step > 0)
+            continue
+        g = learner.grad(phi, mine)
         if block is not None:
             g = {name: value for name, value in g.items() if block(name)}
         if inner.mu:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fedmeta import seeding
 from fedmeta.config import Config
+from fedmeta.dual import Geometry
 from fedmeta.inner import Inner
 from fedmeta.learner import Primal
 from fedmeta.methods.method import held
@@ -25,7 +26,7 @@ from fedmeta.outer import ServerState, advance, begin
 from fedmeta.params import DOMAIN, OWN, SHARE, add, part
 from fedmeta.population import Population
 from fedmeta.problem import Problem, initial
-from fedmeta.tasks import training
+from fedmeta.tasks import Draw, draw, drawn_tasks, products
 from fedmeta.types import Examples, Params, Task
 
 
@@ -39,8 +40,22 @@ def cohort_of(population: Population, config: Config, round_number: int) -> NDAr
 
 def tasks_of(problem: Problem, users: NDArray[np.int64], round_number: int) -> Task:
     """The stacked tasks of training users in a round."""
+    return drawn_tasks(problem.population, _draw(problem, users, round_number))
+
+
+def prepared(
+    problem: Problem, users: NDArray[np.int64], round_number: int
+) -> tuple[Task, Geometry | None]:
+    """:func:`tasks_of`, and the inner products of their features where these are kept."""
+    drawn = _draw(problem, users, round_number)
+    wanted = problem.model.head.tail is not None and not problem.method.plain
+    gram = products(problem.population, drawn) if wanted else None
+    return drawn_tasks(problem.population, drawn), gram
+
+
+def _draw(problem: Problem, users: NDArray[np.int64], round_number: int) -> Draw:
     config = problem.config
-    return training(
+    return draw(
         problem.population,
         users,
         seeding.key(config.run.seed, "examples", round_number),
