@@ -78,6 +78,7 @@ class Method:
             a direction of descent, so that for ``theta - phi`` one step of SGD at rate 1 is
             federated averaging.
         defaults: its settings where the config leaves them open.
+        sends: which of the server's parameters a user sends, by name; the wire is checked for it.
         keeps: what stays with the user, in words.
         newcomer: how a user who was not in training is handled, in words.
         cost: bytes and gradients in comparison with FedAvg, in words.
@@ -106,6 +107,7 @@ class Method:
     adapt: Adapt
     contribute: Contribute | None
     defaults: Defaults
+    sends: Callable[[str], bool] = lambda name: True
     keeps: str = "nothing"
     newcomer: str = "adapts on the support set"
     cost: str = "as FedAvg"
