@@ -66,7 +66,7 @@ def contribute(
         raise ValueError(f"method {method.name!r} does not federate: it has nothing to contribute")
     step = method.contribute
     aligned = is_aligned(task.support, inner.batch)
-    tail = _dual_tail(method, model, dual)
+    tail = _dual_tail(method, model, dual, method.plain or method.plain_training)
 
     if tail is None:
 
@@ -114,7 +114,7 @@ def predict(
     Raises:
         ValueError: the dual form is forced where it does not apply.
     """
-    tail = _dual_tail(method, model, dual)
+    tail = _dual_tail(method, model, dual, method.plain)
     task = task._replace(query=task.query._replace(y=torch.full_like(task.query.y, torch.nan)))
     if tail is None:
         return [_plainly(method, model, theta, task, trial) for trial in trials]
@@ -163,8 +163,8 @@ def first(support: Examples, shots: int) -> Examples:
     return support._replace(weight=present.to(support.weight.dtype) / count)
 
 
-def _dual_tail(method: Method, model: Model, dual: bool | None) -> Tail | None:
-    possible = model.head.tail is not None and not method.plain
+def _dual_tail(method: Method, model: Model, dual: bool | None, plain: bool) -> Tail | None:
+    possible = model.head.tail is not None and not plain
     if dual and not possible:
         raise ValueError(
             f"the dual form needs a head with an affine first layer and a method without"

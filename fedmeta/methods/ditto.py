@@ -43,5 +43,5 @@ DITTO = Method(
     cost="twice FedAvg's gradients",
     general=True,
     own=_own,
-    plain=True,
+    plain_training=True,
 )

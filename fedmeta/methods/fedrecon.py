@@ -42,7 +42,6 @@ FEDRECON = Method(
     newcomer="reconstructs an output layer on the support set",
     cost="FedAvg's gradients and method.head-steps more; less the output layer's bytes",
     splits=True,
-    # In the dual form inner steps see the support only.
-    plain=True,
+    plain_training=True,
     needs=frozenset({"trunk"}),
 )

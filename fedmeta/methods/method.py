@@ -93,6 +93,9 @@ class Method:
             before its outer step.
         plain: whether it needs the weights themselves (a rate for each, their norms, their
             products), which rules out the dual form of the first layer.
+        plain_training: whether training alone does: users then own a first layer, or descend on
+            the query; a newcomer, who adapts from the server's parameters on the support set,
+            has the dual form.
         needs: what it cannot do without: `trunk` (a layer before the output layer), `classes`
             (classification), `domains`.
         proximal: whether the inner loop is held near theta with weight ``method.mu``.
@@ -118,6 +121,7 @@ class Method:
     predict: Predict | None = None
     finish: Callable[[Params, Params], dict[str, Tensor]] | None = None
     plain: bool = False
+    plain_training: bool = False
     needs: frozenset[str] = frozenset()
     proximal: bool = False
     personalizes: bool = True
