@@ -51,9 +51,8 @@ def point(loss: Quadratic, w: Tensor, weight: float) -> Tensor:
 def envelope(loss: Quadratic, w: Tensor, weight: float) -> Tensor:
     """The Moreau envelope of f at w, without the constant of f."""
     at = point(loss, w, weight)
-    f = at @ loss.hessian @ at / 2 - loss.linear @ at
-    squared: Tensor = (at - w).square().sum()
-    return f + weight / 2 * squared
+    value: Tensor = at @ loss.hessian @ at / 2 - loss.linear @ at
+    return value + weight / 2 * (at - w).square().sum()
 
 
 @both_forms
@@ -214,10 +213,9 @@ def test_apfl_gradients(head: str) -> None:
     alpha, given = 0.3, inner(0.5, 1, mix=0.6, mix_rate=0.01)
     learner, task, w, v, sent, after = apfl(head, given, alpha)
 
-    def loss(share: float | Tensor, personal: Params) -> Tensor:
-        return learner.loss(
-            mixture(w, personal, torch.as_tensor(share, dtype=torch.float64)), task.support
-        )
+    def loss(share: float, personal: Params) -> Tensor:
+        at = torch.tensor(share, dtype=torch.float64)
+        return learner.loss(mixture(w, personal, at), task.support)
 
     step = 1e-5
     slope = (loss(alpha + step, v) - loss(alpha - step, v)) / (2 * step)
