@@ -44,6 +44,8 @@ class Population:
         learn: rows to train and adapt on.
         judge: rows to score, or None where they are what adaptation left over.
         keys: stable 64-bit identity of each user.
+        home: the domain of most of a user's examples, int64 ``(users,)``; 0 where there are none.
+        across: whether support and query of a training user come from different domains.
     """
 
     store: UserStore
@@ -54,6 +56,8 @@ class Population:
     learn: Rows
     judge: Rows | None
     keys: NDArray[np.uint64]
+    home: NDArray[np.int64]
+    across: bool = False
 
     @property
     def outputs(self) -> int:
@@ -80,7 +84,7 @@ def populate(
     if not np.isfinite(features).all():
         row = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
         raise ValueError(f"features of {store.name!r} are not finite at item {row}")
-    held_out: NDArray[np.bool_] | None = None
+    held_out = store.query
     if config.unseen_items and store.fold is not None:
         held_out = np.equal(store.fold, UNSEEN_FOLD)
     train = np.repeat(store.split == 0, store.sizes())
@@ -102,6 +106,8 @@ def populate(
         learn=_rows(store, None if held_out is None else ~held_out),
         judge=None if held_out is None else _rows(store, held_out),
         keys=seeding.keys(store.ids, "user"),
+        home=_home(store),
+        across=config.tasks == "domain-generalization",
     )
 
 
@@ -124,3 +130,13 @@ def _rows(store: UserStore, keep: NDArray[np.bool_] | None) -> Rows:
         return Rows(np.arange(len(store.item), dtype=np.int64), store.offsets)
     before = np.concatenate([[0], np.cumsum(keep)]).astype(np.int64)
     return Rows(np.flatnonzero(keep), before[store.offsets])
+
+
+def _home(store: UserStore) -> NDArray[np.int64]:
+    if store.domain is None:
+        return np.zeros(len(store.ids), dtype=np.int64)
+    user = np.repeat(np.arange(len(store.ids)), store.sizes())
+    counts = np.zeros((len(store.ids), len(store.domains)), dtype=np.int64)
+    np.add.at(counts, (user, store.domain), 1)
+    home: NDArray[np.int64] = counts.argmax(axis=1)
+    return home
