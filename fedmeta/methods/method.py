@@ -79,6 +79,7 @@ class Method:
             federated averaging.
         defaults: its settings where the config leaves them open.
         sends: which of the server's parameters a user sends, by name; the wire is checked for it.
+        beside: prefixes of the names of what leaves beside them (counts, sums).
         keeps: what stays with the user, in words.
         newcomer: how a user who was not in training is handled, in words.
         cost: bytes and gradients in comparison with FedAvg, in words.
@@ -111,6 +112,7 @@ class Method:
     contribute: Contribute | None
     defaults: Defaults
     sends: Callable[[str], bool] = lambda name: True
+    beside: tuple[str, ...] = ()
     keeps: str = "nothing"
     newcomer: str = "adapts on the support set"
     cost: str = "as FedAvg"

@@ -15,6 +15,9 @@ from fedmeta.methods.method import Defaults, Method
 from fedmeta.params import add, is_head, part
 from fedmeta.types import Params, Task
 
+HALF = 0.5
+"""How far the common model follows a personal one where ``method.pfedme-rate`` is open."""
+
 
 def _proximal(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
     w = part(theta, is_head)
@@ -23,7 +26,7 @@ def _proximal(learner: Learner, theta: Params, task: Task, inner: Inner) -> Para
 
 def _contribute(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
     options, whole = inner.options, replace(inner, batch=0)
-    towards = options.pfedme_rate * options.pfedme_lambda
+    towards = options.pfedme_rate * options.pfedme_lambda or HALF
     start = part(theta, is_head)
     moved: Params = {}
     gap: Params = {}
