@@ -59,7 +59,7 @@ def envelope(loss: Quadratic, w: Tensor, weight: float) -> Tensor:
 def test_pfedme_sends_the_gradient_of_the_moreau_envelope(dual: bool) -> None:
     model, theta, task, support, _ = setting("pfedme")
     weight, eta, w = 1.7, 0.04, flat(theta)
-    given = inner(0.3, 400, pfedme_lambda=weight, pfedme_rate=eta, local_rounds=1)
+    given = inner(0.5, 90, pfedme_lambda=weight, pfedme_rate=eta, local_rounds=1)
     sent = cohort.contribute(METHODS["pfedme"], model, theta, task, given, dual=dual)
     closed = weight * (w - point(support, w, weight))
     torch.testing.assert_close(flat(sent.total) / eta, closed, rtol=1e-10, atol=1e-12)
@@ -131,7 +131,7 @@ def personalized(
 def test_newcomers_take_the_proximal_point(name: str) -> None:
     model, theta, task, support, _ = setting(name)
     weight = 0.9
-    given = inner(0.3, 400, **{f"{name}_lambda": weight})
+    given = inner(0.6, 90, **{f"{name}_lambda": weight})
     phi = METHODS[name].adapt(Primal(model), held(METHODS[name], theta, {}), only(task, 0), given)
     expected = point(support, flat(theta), weight)
     torch.testing.assert_close(flat(phi), expected, rtol=1e-10, atol=1e-12)
@@ -148,14 +148,14 @@ def test_ditto_is_held_near_the_common_model_wherever_it_was() -> None:
     method, weight = METHODS["ditto"], 0.6
     other = {n: v + 1.0 for n, v in theta.items()}
     memory = {n: v[None] for n, v in as_own(other).items()}
-    given = inner(0.3, 600, ditto_lambda=weight)
+    given = inner(0.8, 110, ditto_lambda=weight)
     kept = cohort.contribute(method, model, theta, task, given, memory=memory).kept
     expected = point(support, flat(theta), weight)
     torch.testing.assert_close(flat(kept), expected, rtol=1e-9, atol=1e-11)
     one = cohort.contribute(method, model, theta, task, replace(given, steps=1), memory=memory)
     v = flat(other)
     after = flat(one.kept)  # the step is explicit in f and implicit in the proximal term
-    by_rule = v - 0.3 * (support.grad(v) + weight * (after - flat(theta)))
+    by_rule = v - 0.8 * (support.grad(v) + weight * (after - flat(theta)))
     torch.testing.assert_close(after, by_rule, rtol=1e-12, atol=1e-13)
 
 
