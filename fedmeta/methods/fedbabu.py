@@ -26,7 +26,7 @@ FEDBABU = Method(
     sends=is_trunk,
     adapt=fine_tune,
     contribute=_contribute,
-    defaults=Defaults(rate=1.0, steps=10),
+    defaults=Defaults(rate=1.0, steps=10, optimizer="adam", server_rate=0.04),
     newcomer="adapts the whole head on the support set",
     cost="as FedAvg, less the output layer's bytes",
     needs=frozenset({"trunk"}),

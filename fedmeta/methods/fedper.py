@@ -35,7 +35,7 @@ FEDPER = Method(
     sends=is_trunk,
     adapt=_trained,
     contribute=_contribute,
-    defaults=Defaults(rate=1.0, steps=10),
+    defaults=Defaults(rate=1.0, steps=10, optimizer="adam", server_rate=0.04),
     keeps="output layer",
     newcomer="adapts the trunk and the common first output layer",
     cost="as FedAvg, less the output layer's bytes",

@@ -38,7 +38,7 @@ FEDRECON = Method(
     sends=is_trunk,
     adapt=_reconstructed,
     contribute=_contribute,
-    defaults=Defaults(rate=1.0, steps=10),
+    defaults=Defaults(rate=1.0, steps=10, optimizer="adam", server_rate=0.04),
     newcomer="reconstructs an output layer on the support set",
     cost="FedAvg's gradients and method.head-steps more; less the output layer's bytes",
     splits=True,

@@ -35,7 +35,7 @@ FEDREP = replace(
     source="Collins et al. 2021",
     adapt=_fitted,
     contribute=_contribute,
-    defaults=Defaults(rate=1.0, steps=10),
+    defaults=Defaults(rate=1.0, steps=10, optimizer="adam", server_rate=0.04),
     newcomer="learns an output layer on the common trunk",
     cost="FedAvg's gradients and method.head-steps more; less the output layer's bytes",
 )

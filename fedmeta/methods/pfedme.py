@@ -46,7 +46,7 @@ PFEDME = Method(
     communicates="delta of the head",
     adapt=_proximal,
     contribute=_contribute,
-    defaults=Defaults(rate=1.0, steps=5),
+    defaults=Defaults(rate=1.0, steps=10),
     newcomer="takes the proximal point of the global model on the support set",
     cost="method.local-rounds times FedAvg's gradients",
     general=True,
