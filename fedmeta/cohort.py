@@ -66,7 +66,7 @@ def contribute(
         raise ValueError(f"method {method.name!r} does not federate: it has nothing to contribute")
     step = method.contribute
     aligned = is_aligned(task.support, inner.batch)
-    tail = _dual_tail(method, model, dual)
+    tail = _dual_tail(method, model, dual, method.plain or method.plain_training)
 
     if tail is None:
 
@@ -117,7 +117,7 @@ def predict(
     Raises:
         ValueError: the dual form is forced where it does not apply.
     """
-    tail = _dual_tail(method, model, dual)
+    tail = _dual_tail(method, model, dual, method.plain)
     task = task._replace(query=task.query._replace(y=torch.full_like(task.query.y, torch.nan)))
     if tail is None:
         return [_plainly(method, model, theta, task, trial, memory or {}) for trial in trials]
@@ -170,8 +170,8 @@ def first(support: Examples, shots: int) -> Examples:
     return support._replace(weight=present.to(support.weight.dtype) / count)
 
 
-def _dual_tail(method: Method, model: Model, dual: bool | None) -> Tail | None:
-    possible = model.head.tail is not None and not method.plain
+def _dual_tail(method: Method, model: Model, dual: bool | None, plain: bool) -> Tail | None:
+    possible = model.head.tail is not None and not plain
     if dual and not possible:
         raise ValueError(
             f"the dual form needs a head with an affine first layer and a method without"
@@ -187,7 +187,7 @@ def _leaves(name: str) -> bool:
 
 def _finite(leaves: Params) -> Tensor:
     """Which users have finite numbers only, bool ``(U,)``."""
-    sums = torch.stack([value.flatten(1).sum(1) for value in leaves.values()])
+    sums = torch.stack([value.reshape(len(value), -1).sum(1) for value in leaves.values()])
     return sums.isfinite().all(0)
 
 

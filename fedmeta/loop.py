@@ -92,12 +92,17 @@ def step(problem: Problem, state: ServerState, mean: Params) -> ServerState:
     return advance(state, finish(mean, state.meta) if finish else mean, problem.config.server)
 
 
-def train(problem: Problem, dtype: torch.dtype = torch.float32) -> Iterator[ServerState]:
+def train(
+    problem: Problem,
+    dtype: torch.dtype = torch.float32,
+    memory: dict[int, dict[str, Tensor]] | None = None,
+) -> Iterator[ServerState]:
     """The server's state after each round, one user after the other.
 
     Args:
         problem: what to run.
         dtype: float64 makes it a reference for the precision of everything else.
+        memory: what users own, by their index; it is read and written as the rounds go.
 
     Raises:
         ValueError: the method does not federate.
@@ -107,7 +112,7 @@ def train(problem: Problem, dtype: torch.dtype = torch.float32) -> Iterator[Serv
         raise ValueError(f"method {method.name!r} does not federate: there are no rounds")
     theta = {name: value.to(dtype) for name, value in initial(problem).items()}
     state = begin(theta, config.server)
-    memory: dict[int, dict[str, Tensor]] = {}
+    memory = {} if memory is None else memory
     for round_number in range(1, config.federation.rounds + 1):
         total: Params = {}
         weight = 0.0
