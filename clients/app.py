@@ -99,7 +99,8 @@ def _update(
     method, ids = problem.method, [problem.population.store.ids[user] for user in users]
     task = loop.tasks_of(problem, users, round_number)
     weight = loop.weights_of(problem, task)
-    own = memory.load(store, ids, round_number, method.own(theta)) if method.own else None
+    own = memory.load(store, ids, round_number, method.own(theta)) if method.own else {}
+    own |= loop.facts_of(problem, users)
     inner = loop.inner_of(problem, round_number)
     with torch.no_grad():
         update = cohort.contribute(method, problem.model, theta, task, inner, weight, memory=own)

@@ -104,11 +104,13 @@ def predict(
     theta: Params,
     task: Task,
     trials: Sequence[Trial],
+    memory: Params | None = None,
     dual: bool | None = None,
 ) -> list[Tensor]:
     """Query logits ``(U, C, Q)`` of a chunk of new users after adaptation, for each trial.
 
-    A trial with 0 shots is the un-adapted model. The labels of the query are taken away before a
+    ``memory`` is what the users own, ``(U, ...)`` each, None for nothing. A trial with 0 shots is
+    the un-adapted model. The labels of the query are taken away before a
     method sees it: one that looked at them would find NaN.
 
     Raises:
@@ -117,22 +119,25 @@ def predict(
     tail = _dual_tail(method, model, dual)
     task = task._replace(query=task.query._replace(y=torch.full_like(task.query.y, torch.nan)))
     if tail is None:
-        return [_plainly(method, model, theta, task, trial) for trial in trials]
+        return [_plainly(method, model, theta, task, trial, memory or {}) for trial in trials]
     parts = geometry(task), anchors(tail, theta, task)
-    return [_in_dual(method, model, tail, theta, parts, task, trial) for trial in trials]
+    own = memory or {}
+    return [_in_dual(method, model, tail, theta, parts, task, trial, own) for trial in trials]
 
 
-def _plainly(method: Method, model: Model, theta: Params, task: Task, trial: Trial) -> Tensor:
+def _plainly(
+    method: Method, model: Model, theta: Params, task: Task, trial: Trial, memory: Params
+) -> Tensor:
     limited = Task(first(task.support, trial.shots), task.query)
     learner = Primal(model, is_aligned(limited.support, trial.inner.batch))
 
-    def one(mine: Task) -> Tensor:
-        start = held(method, theta, {})
+    def one(mine: Task, own: Params) -> Tensor:
+        start = held(method, theta, own)
         if method.predict is not None:
             return method.predict(learner, start, mine, trial.inner)
         return learner.logits(method.adapt(learner, start, mine, trial.inner), mine.query)
 
-    found: Tensor = vmap(one)(limited)
+    found: Tensor = vmap(one)(limited, dict(memory))
     return found
 
 
@@ -144,11 +149,12 @@ def _in_dual(
     parts: tuple[Geometry, Anchors],
     task: Task,
     trial: Trial,
+    memory: Params,
 ) -> Tensor:
     limited = Task(first(task.support, trial.shots), task.query)
     aligned = is_aligned(limited.support, trial.inner.batch)
     users, rows = Dual(model, tail, *parts, aligned), task_of(limited)
-    start = held(method, users.start(theta), {})
+    start = held(method, users.start(theta), memory)
     if method.predict is not None:
         return method.predict(users, start, rows, trial.inner)
     return users.logits(method.adapt(users, start, rows, trial.inner), rows.query)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedmeta import cohort, seeding
+from fedmeta import cohort, loop, seeding
 from fedmeta.config import Config, ConfigError
 from fedmeta.inner import Inner
 from fedmeta.metrics import score
@@ -41,7 +41,8 @@ def evaluate(
     stream = seeding.key(config.run.seed, "support")
     task = judging(population, users, stream, config.data.support)
     with torch.no_grad():
-        logits = cohort.predict(problem.method, problem.model, theta, task, trials)
+        facts = loop.facts_of(problem, users)
+        logits = cohort.predict(problem.method, problem.model, theta, task, trials, facts)
         scores = [
             score(population.store.task, problem.model.loss, z, task.query, population.scale)
             for z in logits

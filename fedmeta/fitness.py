@@ -25,6 +25,11 @@ def check(method: Method, head: Params, population: Population, config: Config) 
             f"method.name = {name!r} needs a trunk to share, and head.name ="
             f" {config.head.name!r} is an output layer alone; use head.name = 'mlp'"
         )
+    if "domains" in method.needs and len(store.domains) < 2:
+        raise ConfigError(
+            f"method.name = {name!r} needs users of at least two domains, and {store.name!r} has"
+            f" {len(store.domains)}; set data.domain-column, or data.domains for preferences"
+        )
     if "classes" in method.needs and store.task != "classification":
         raise ConfigError(
             f"method.name = {name!r} needs classes, and {store.name!r} is a regression; use a"

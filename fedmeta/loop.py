@@ -22,7 +22,7 @@ from fedmeta.inner import Inner
 from fedmeta.learner import Primal
 from fedmeta.methods.method import held
 from fedmeta.outer import ServerState, advance, begin
-from fedmeta.params import OWN, SHARE, add, part
+from fedmeta.params import DOMAIN, OWN, SHARE, add, part
 from fedmeta.population import Population
 from fedmeta.problem import Problem, initial
 from fedmeta.tasks import training
@@ -57,6 +57,14 @@ def weights_of(problem: Problem, task: Task) -> Tensor | None:
     return (task.support.weight > 0).sum(-1) + (task.query.weight > 0).sum(-1)
 
 
+def facts_of(problem: Problem, users: NDArray[np.int64]) -> dict[str, Tensor]:
+    """What a method may know of its users beside their examples; it stays with them, ``(U,)``."""
+    if "domains" not in problem.method.needs:
+        return {}
+    home = torch.from_numpy(problem.population.home[users])
+    return {DOMAIN: home.to(problem.population.features.device)}
+
+
 def inner_of(problem: Problem, round_number: int) -> Inner:
     """The inner loop of training users in a round: schedules know how far the run is."""
     rounds = max(problem.config.federation.rounds, 1)
@@ -84,7 +92,7 @@ def train(problem: Problem, dtype: torch.dtype = torch.float32) -> Iterator[Serv
         raise ValueError(f"method {method.name!r} does not federate: there are no rounds")
     theta = {name: value.to(dtype) for name, value in initial(problem).items()}
     state = begin(theta, config.server)
-    memory: dict[int, Params] = {}
+    memory: dict[int, dict[str, Tensor]] = {}
     for round_number in range(1, config.federation.rounds + 1):
         total: Params = {}
         weight = 0.0
@@ -93,7 +101,8 @@ def train(problem: Problem, dtype: torch.dtype = torch.float32) -> Iterator[Serv
             share = weights_of(problem, stacked)
             mine = Task(*(_only(side, dtype) for side in stacked))
             inner = inner_of(problem, round_number)
-            start = held(method, state.meta, memory.get(user, {}))
+            facts = {n: v[0] for n, v in facts_of(problem, np.array([user])).items()}
+            start = held(method, state.meta, memory.get(user, {}) | facts)
             sent = method.contribute(Primal(problem.model), start, mine, inner)
             memory[user] = part(sent, lambda name: name.startswith(OWN))
             leaves = part(sent, lambda name: not name.startswith((OWN, SHARE)))

@@ -9,6 +9,9 @@ from fedmeta.types import Params
 OWN = "own/"
 """Prefix of what stays with the user; everything else that a method returns leaves him."""
 
+DOMAIN = "own/domain"
+"""The number of the user's domain, for methods that need it; given, never changed."""
+
 SHARE = "share/"
 """A contribution of this name, a scalar, multiplies the user's weight and does not leave alone."""
 

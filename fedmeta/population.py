@@ -44,6 +44,7 @@ class Population:
         learn: rows to train and adapt on.
         judge: rows to score, or None where they are what adaptation left over.
         keys: stable 64-bit identity of each user.
+        home: the domain of most of a user's examples, int64 ``(users,)``; 0 where there are none.
     """
 
     store: UserStore
@@ -54,6 +55,7 @@ class Population:
     learn: Rows
     judge: Rows | None
     keys: NDArray[np.uint64]
+    home: NDArray[np.int64]
 
     @property
     def outputs(self) -> int:
@@ -102,6 +104,7 @@ def populate(
         learn=_rows(store, None if held_out is None else ~held_out),
         judge=None if held_out is None else _rows(store, held_out),
         keys=seeding.keys(store.ids, "user"),
+        home=_home(store),
     )
 
 
@@ -124,3 +127,13 @@ def _rows(store: UserStore, keep: NDArray[np.bool_] | None) -> Rows:
         return Rows(np.arange(len(store.item), dtype=np.int64), store.offsets)
     before = np.concatenate([[0], np.cumsum(keep)]).astype(np.int64)
     return Rows(np.flatnonzero(keep), before[store.offsets])
+
+
+def _home(store: UserStore) -> NDArray[np.int64]:
+    if store.domain is None:
+        return np.zeros(len(store.ids), dtype=np.int64)
+    user = np.repeat(np.arange(len(store.ids)), store.sizes())
+    counts = np.zeros((len(store.ids), len(store.domains)), dtype=np.int64)
+    np.add.at(counts, (user, store.domain), 1)
+    home: NDArray[np.int64] = counts.argmax(axis=1)
+    return home

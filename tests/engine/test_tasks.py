@@ -53,6 +53,7 @@ def population(sizes: list[int], seed: int, unseen: bool = False) -> Population:
         rows(~held_out if unseen else np.full(examples, True)),
         rows(held_out) if unseen else None,
         seeding.keys(ids, "user"),
+        np.zeros(len(ids), dtype=np.int64),
     )
 
 
