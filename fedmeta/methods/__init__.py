@@ -7,6 +7,8 @@ from fedmeta.methods.fedprox import FEDPROX
 from fedmeta.methods.knn_per import KNN_PER
 from fedmeta.methods.local import LOCAL
 from fedmeta.methods.maml import FOMAML, MAML
+from fedmeta.methods.mann import MANN
+from fedmeta.methods.meta_networks import META_NETWORKS
 from fedmeta.methods.meta_sgd import META_SGD
 from fedmeta.methods.method import Method
 from fedmeta.methods.protomaml import PROTOMAML, PROTOMAMLN
@@ -21,11 +23,12 @@ DELTA = (REPTILE,)
 GRADIENT = (FOMAML, MAML, META_SGD)
 SPLIT = (FEDPER,)
 METRIC = (PROTONET_FROZEN, PROTONET, PROTOMAML, PROTOMAMLN, RELATION, SIAMESE, KNN_PER)
+MEMORY = (MANN, META_NETWORKS)
 CLOSED = (RIDGE,)
 
 METHODS: dict[str, Method] = {
     method.name: method
-    for family in (BASELINES, DELTA, GRADIENT, SPLIT, METRIC, CLOSED)
+    for family in (BASELINES, DELTA, GRADIENT, SPLIT, METRIC, MEMORY, CLOSED)
     for method in family
 }
 
