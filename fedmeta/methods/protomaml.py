@@ -64,7 +64,6 @@ PROTOMAML = Method(
     cost="gradients through all steps; less the output layer's bytes",
     splits=True,
     start=trunk_only,
-    plain=True,
     needs=frozenset({"trunk", "classes"}),
 )
 

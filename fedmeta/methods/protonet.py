@@ -54,7 +54,6 @@ PROTONET = Method(
     cost="one gradient; less the output layer's bytes",
     splits=True,
     start=trunk_only,
-    plain=True,
     needs=frozenset({"trunk", "classes"}),
     tunes=False,
 )

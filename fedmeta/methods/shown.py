@@ -16,7 +16,7 @@ from fedmeta.types import Examples
 
 
 class Shown(NamedTuple):
-    """Which classes a support set shows.
+    """Which classes a support set shows. Leading axes, here as below, are users.
 
     Attributes:
         share: each class's share of the weight of the examples that count, ``(C, N)``; a row sums
@@ -32,19 +32,23 @@ class Shown(NamedTuple):
 
 def shown(examples: Examples) -> Shown:
     """Which classes the examples show; padding, of weight 0, shows none."""
-    mass = examples.y * examples.weight
+    mass = examples.y * examples.weight[..., None, :]
     total = mass.sum(-1)
     present = total > 0
-    share = mass / torch.where(present, total, 1.0)[:, None]
-    penalty = (examples.weight > 0).to(mass.dtype).sum().log1p()
-    return Shown(share, present, penalty)
+    share = mass / torch.where(present, total, 1.0)[..., None]
+    return Shown(share, present, (examples.weight > 0).to(mass.dtype).sum(-1).log1p())
 
 
-def complete(scores: Tensor, seen: Shown) -> Tensor:
-    """Scores ``(C, Q)`` of classes, with those of classes not shown put in by the rule above."""
-    weight = seen.present.to(scores.dtype)
-    mean = weight @ torch.where(seen.present[:, None], scores, 0.0) / weight.sum().clamp(min=1)
-    return torch.where(seen.present[:, None], scores, mean - seen.penalty)
+def complete(scores: Tensor, seen: Shown, penalty: Tensor | None = None) -> Tensor:
+    """Scores ``(C, Q)`` of classes, with those of classes not shown put in by the rule above.
+
+    ``penalty (Q,)`` is what a score of such a class is lower than the mean; None: as above.
+    """
+    present = seen.present[..., None]
+    total = torch.where(present, scores, 0.0).sum(-2)
+    mean = total / present.to(scores.dtype).sum(-2).clamp(min=1)
+    absent = mean - (seen.penalty[..., None] if penalty is None else penalty)
+    return torch.where(present, scores, absent[..., None, :])
 
 
 def prototypes(h: Tensor, seen: Shown) -> Tensor:
@@ -64,8 +68,8 @@ def prototype_layer(c: Tensor, seen: Shown, squared: bool = True) -> dict[str, T
     Its logits are ``-||f - c||^2 + ||f||^2``, and the last term is the same for all classes
     (Snell et al. 2017, section 2.4). Without ``squared`` the bias is 0.
     """
-    rows = torch.cat([2 * c, -c.square().sum(-1, keepdim=True) * float(squared)], dim=-1)
-    last = torch.zeros_like(rows[0])
-    last[-1] = 1.0
-    rows = complete(rows, seen._replace(penalty=seen.penalty * last))
-    return {"output.weight": rows[:, :-1], "output.bias": rows[:, -1]}
+    bias = -c.square().sum(-1, keepdim=True) * float(squared)
+    return {
+        "output.weight": complete(2 * c, seen, torch.zeros_like(c[..., 0, :])),
+        "output.bias": complete(bias, seen).squeeze(-1),
+    }
