@@ -169,8 +169,16 @@ def first(support: Examples, shots: int) -> Examples:
     return support._replace(weight=present.to(support.weight.dtype) / count)
 
 
+def has_dual(method: Method, model: Model) -> bool:
+    """Whether the dual form of the first layer serves the method with the head."""
+    tail = model.head.tail
+    return (
+        tail is not None and not method.plain and not (method.embeds and tail.embed is None)
+    )
+
+
 def _dual_tail(method: Method, model: Model, dual: bool | None) -> Tail | None:
-    possible = model.head.tail is not None and not method.plain
+    possible = has_dual(method, model)
     if dual and not possible:
         raise ValueError(
             f"the dual form needs a head with an affine first layer and a method without"

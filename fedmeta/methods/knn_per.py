@@ -28,7 +28,7 @@ def neighbours(distance: Tensor, there: Tensor, y: Tensor, k: int, scale: float)
     """Class probabilities ``(C, Q)`` by weighted votes of the k nearest; 0 without any.
 
     Args:
-        distance: ``(Q, S)``.
+        distance: ``(Q, S)``; like all arguments, maybe with a leading axis of users.
         there: which of them may vote, bool ``(Q, S)``.
         y: one-hot labels ``(C, S)``.
         k: most votes.
@@ -37,7 +37,7 @@ def neighbours(distance: Tensor, there: Tensor, y: Tensor, k: int, scale: float)
     far = torch.where(there, distance, torch.inf)
     near, at = far.topk(min(k, distance.shape[-1]), dim=-1, largest=False)
     # The votes are relative: from the nearest on, so that they cannot all vanish.
-    first = torch.where(near.isfinite(), near, 0.0)[:, :1]
+    first = torch.where(near.isfinite(), near, 0.0)[..., :1]
     votes = torch.exp(-(near - first) / scale)
     total = torch.zeros_like(distance).scatter(-1, at, votes) @ y.mT
     return (total / total.sum(-1, keepdim=True).clamp(min=torch.finfo(y.dtype).tiny)).mT
@@ -45,32 +45,43 @@ def neighbours(distance: Tensor, there: Tensor, y: Tensor, k: int, scale: float)
 
 def _distance(a: Tensor, b: Tensor) -> Tensor:
     # Differences, and not the expanded square, whose cancellation would decide who is near.
-    return (a.mT[:, None, :] - b.mT[None, :, :]).square().sum(-1).sqrt()
-
-
-def _mixture(learner: Learner, theta: Params, task: Task, inner: Inner) -> Tensor:
-    support, options = task.support, inner.options
-    there = support.weight > 0
-    memory = learner.embed(theta, support)
-
-    def mixed(asked: Examples, may: Tensor, weight: Tensor) -> Tensor:
-        gaps = _distance(learner.embed(theta, asked), memory)
-        votes = neighbours(gaps, may, support.y, options.neighbours, options.knn_scale)
-        alone = torch.softmax(learner.logits(theta, asked), 0)
-        share = weight[..., None, None] * may.any(-1)
-        return share * votes + (1 - share) * alone
-
-    weight = support.weight.new_tensor(options.knn_weight)
-    if options.knn_weight < 0:
-        grid = support.weight.new_tensor(GRID)
-        others = there & ~torch.eye(len(there), dtype=torch.bool, device=there.device)
-        found = (mixed(support, others, grid) * support.y).sum(-2)
-        weight = grid[(_log(found) * support.weight).sum(-1).argmax()]
-    return _log(mixed(task.query, there.expand(len(task.query.weight), -1), weight))
+    return (a.mT[..., :, None, :] - b.mT[..., None, :, :]).square().sum(-1).sqrt()
 
 
 def _log(p: Tensor) -> Tensor:
     return p.clamp(min=torch.finfo(p.dtype).tiny).log()
+
+
+def _own_weight(votes: Tensor, alone: Tensor, able: Tensor, support: Examples) -> Tensor:
+    """The weight of the grid under which a user's support examples are most likely."""
+    true_votes, true_alone = ((p * support.y).sum(-2)[..., None, :] for p in (votes, alone))
+    grid = support.weight.new_tensor(GRID)
+    share = grid[:, None] * able[..., None, :]
+    likelihood = _log(share * true_votes + (1 - share) * true_alone) * support.weight[..., None, :]
+    return grid[likelihood.sum(-1).argmax(-1)]
+
+
+def _mixture(learner: Learner, theta: Params, task: Task, inner: Inner) -> Tensor:
+    support, options = task.support, inner.options
+    memory, there = learner.embed(theta, support), (support.weight > 0)[..., None, :]
+
+    def parts(asked: Examples, may: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The votes, the global model's probabilities, and whom anybody votes for."""
+        gaps = _distance(learner.embed(theta, asked), memory)
+        votes = neighbours(gaps, may, support.y, options.neighbours, options.knn_scale)
+        return votes, torch.softmax(learner.logits(theta, asked), -2), may.any(-1)
+
+    if options.knn_weight < 0:
+        n = support.weight.shape[-1]
+        others = there & ~torch.eye(n, dtype=torch.bool, device=there.device)
+        weight = _own_weight(*parts(support, others), support)
+    else:
+        weight = support.weight.new_full(support.weight.shape[:-1], options.knn_weight)
+    queries = task.query.weight.shape[-1]
+    may = there.expand(*there.shape[:-2], queries, there.shape[-1])
+    votes, alone, able = parts(task.query, may)
+    share = (weight[..., None] * able)[..., None, :]
+    return _log(share * votes + (1 - share) * alone)
 
 
 KNN_PER = Method(
@@ -84,7 +95,7 @@ KNN_PER = Method(
     newcomer="remembers the embeddings of the support set",
     cost="as FedAvg; a memory of his examples for each user",
     predict=_mixture,
-    plain=True,
+    embeds=True,
     needs=frozenset({"classes"}),
     tunes=False,
 )

@@ -92,6 +92,8 @@ class Method:
             before its outer step.
         plain: whether it needs the weights themselves (a rate for each, their norms, their
             products), which rules out the dual form of the first layer.
+        embeds: whether it asks for what the trunk makes of the features, which rules out the dual
+            form where there is no trunk.
         needs: what it cannot do without: `trunk` (a layer before the output layer), `classes`
             (classification), `domains`.
         proximal: whether the inner loop is held near theta with weight ``method.mu``.
@@ -116,6 +118,7 @@ class Method:
     predict: Predict | None = None
     finish: Callable[[Params, Params], dict[str, Tensor]] | None = None
     plain: bool = False
+    embeds: bool = False
     needs: frozenset[str] = frozenset()
     proximal: bool = False
     personalizes: bool = True

@@ -64,6 +64,7 @@ PROTOMAML = Method(
     cost="gradients through all steps; less the output layer's bytes",
     splits=True,
     start=trunk_only,
+    embeds=True,
     needs=frozenset({"trunk", "classes"}),
 )
 

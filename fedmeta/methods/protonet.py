@@ -54,6 +54,7 @@ PROTONET = Method(
     cost="one gradient; less the output layer's bytes",
     splits=True,
     start=trunk_only,
+    embeds=True,
     needs=frozenset({"trunk", "classes"}),
     tunes=False,
 )

@@ -46,5 +46,5 @@ class MethodConfig(Section):
         description="`knn-per`: weight of the neighbours; negative: by each user's own support",
     )
     knn_scale: Annotated[float, Field(gt=0.0)] = Field(
-        1.0, description="`knn-per`: distance of embeddings over which a vote falls by e"
+        0.1, description="`knn-per`: distance of embeddings over which a vote falls by e"
     )
