@@ -36,19 +36,17 @@ class State(NamedTuple):
 
     Attributes:
         h, c: of the controller, ``(units,)``.
+        label: the last one, ``(classes,)``; zeros before the first.
         keys, values: the memory, ``(rows, width)`` and ``(rows, classes)``.
-        usage, read: usage of the rows, and the last step's weights of reading, ``(rows,)``.
-        key, label: of the last example, not yet written.
+        usage: of its rows, ``(rows,)``.
     """
 
     h: Tensor
     c: Tensor
+    label: Tensor
     keys: Tensor
     values: Tensor
     usage: Tensor
-    read: Tensor
-    key: Tensor
-    label: Tensor
 
 
 def _start(setup: Setup) -> dict[str, Tensor]:
@@ -62,7 +60,8 @@ def _start(setup: Setup) -> dict[str, Tensor]:
         "mann/gates.input": normal(4 * UNITS, width),
         "mann/gates.label": normal(4 * UNITS, outputs),
         "mann/gates.state": normal(4 * UNITS, UNITS),
-        "mann/gates.bias": torch.zeros(4 * UNITS),
+        # The gate to forget starts open.
+        "mann/gates.bias": torch.eye(4)[1].repeat_interleave(UNITS),
         "mann/key.input": torch.randn(WIDTH, width, generator=setup.generator) * WIDTH**-0.5,
         "mann/key.state": 0.1 * normal(WIDTH, UNITS),
         "mann/log-sharpness": torch.tensor(10.0).log(),
@@ -73,75 +72,89 @@ def _start(setup: Setup) -> dict[str, Tensor]:
     }
 
 
-def empty(outputs: int, like: Tensor) -> State:
-    """The state before the first example."""
-    shapes = (UNITS,), (UNITS,), (ROWS, WIDTH), (ROWS, outputs), (ROWS,), (ROWS,)
-    return State(*(like.new_zeros(shape) for shape in (*shapes, (WIDTH,), (outputs,))))
+def _gates(params: Params, embedded: Tensor, labels: Tensor) -> Tensor:
+    """What examples ``(H, N)`` and the labels before them put into the controller's gates."""
+    from_both = params["mann/gates.input"] @ embedded + params["mann/gates.label"] @ labels
+    return (from_both + params["mann/gates.bias"][:, None]).mT
 
 
-def written(params: Params, state: State) -> State:
-    """The state with the last example and its label in memory."""
-    rows = torch.arange(ROWS, device=state.usage.device)
-    least = (rows == state.usage.argmin()).to(state.usage.dtype)
-    gate = torch.sigmoid(params["mann/gate"])
-    # Before the first example there is nothing to write: its label has no weight.
-    where = (gate * state.read + (1 - gate) * least) * state.label.sum()
-    stays = (1 - least * state.label.sum())[:, None]
-    return state._replace(
-        keys=state.keys * stays + where[:, None] * state.key,
-        values=state.values * stays + where[:, None] * state.label,
-        usage=DECAY * state.usage + state.read + where,
-    )
+def _lstm(params: Params, gates: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    both = (gates + params["mann/gates.state"] @ h).unflatten(-1, (4, UNITS))
+    i, f, o = torch.sigmoid(both[..., :3, :]).unbind(-2)
+    c = f * c + i * torch.tanh(both[..., 3, :])
+    return o * torch.tanh(c), c
 
 
-def look(params: Params, state: State, embedded: Tensor) -> tuple[Tensor, ...]:
-    """The controller's step and the reading for examples ``(H, N)``, each from the same state.
-
-    Returns:
-        New h and c, keys and weights of reading, one row for each example, and logits ``(C, N)``.
-    """
-    gates = (
-        params["mann/gates.input"] @ embedded
-        + (
-            params["mann/gates.label"] @ state.label
-            + params["mann/gates.state"] @ state.h
-            + params["mann/gates.bias"]
-        )[:, None]
-    ).mT
-    i, f, o, g = gates.unflatten(-1, (4, UNITS)).unbind(-2)
-    c = torch.sigmoid(f + 1.0) * state.c + torch.sigmoid(i) * torch.tanh(g)
-    h = torch.sigmoid(o) * torch.tanh(c)
-    key = (params["mann/key.input"] @ embedded).mT + h @ params["mann/key.state"].mT
-    likeness = normalized(key) @ normalized(state.keys).mT
-    weight = torch.softmax(params["mann/log-sharpness"].exp() * likeness, -1)
-    logits = (
-        h @ params["mann/output.state"].mT
-        + weight @ state.values @ params["mann/output.read"].mT
-        + params["mann/output.bias"]
-    )
-    return h, c, key, weight, logits.mT
+def _keys(params: Params, embedded: Tensor, h: Tensor) -> Tensor:
+    """Keys ``(N, width)`` of examples, from their embeddings and the controller's states."""
+    return (params["mann/key.input"] @ embedded).mT + h @ params["mann/key.state"].mT
 
 
-def read_support(
-    learner: Learner, params: Params, support: Examples
-) -> tuple[State, Tensor]:
-    """The state after the support, its last example written, and the logits on the way, (C, N)."""
-    embedded, outputs = learner.embed(params, support), support.y.shape[0]
-    state, said = empty(outputs, embedded), [embedded.new_zeros(outputs, 0)]
-    for step in range(embedded.shape[-1]):
-        after = written(params, state)
-        h, c, key, weight, logits = look(params, after, embedded[:, step : step + 1])
-        after = after._replace(h=h[0], c=c[0], key=key[0], read=weight[0], label=support.y[:, step])
+def _read(params: Params, key: Tensor, keys: Tensor) -> Tensor:
+    """Weights of the rows by the cosine similarity of their keys; an empty row is at 0."""
+    sharp = params["mann/log-sharpness"].exp() * normalized(key)
+    return torch.softmax(sharp @ normalized(keys).mT, -1)
+
+
+def _say(params: Params, h: Tensor, found: Tensor) -> Tensor:
+    """Logits ``(C, N)`` from the controller's states and what was read."""
+    seen = found @ params["mann/output.read"].mT
+    return (h @ params["mann/output.state"].mT + seen + params["mann/output.bias"]).mT
+
+
+def _before(support: Examples) -> Tensor:
+    """The label before each example, ``(C, N)``, where padding is passed over; zeros at first."""
+    n = support.weight.shape[-1]
+    at = torch.arange(1, n + 1, device=support.weight.device)
+    last = torch.where(support.weight > 0, at, 0).cummax(-1).values
+    none = torch.zeros_like(support.y[:, :1])
+    return torch.cat([none, support.y], -1)[:, torch.cat([last.new_zeros(1), last])]
+
+
+def read_support(learner: Learner, params: Params, support: Examples) -> tuple[State, Tensor]:
+    """The state after the support, and the logits on the way, ``(C, N)``, before each label."""
+    embedded, before = learner.embed(params, support), _before(support)
+    outputs, n = support.y.shape
+    h = c = embedded.new_zeros(UNITS)
+    states = [embedded.new_zeros(0, UNITS)]
+    gates = _gates(params, embedded, before[:, :n])
+    for step in range(n):
+        new = _lstm(params, gates[step], h, c)
+        states.append(new[0][None])
         here = support.weight[step] > 0
-        state = State(*(torch.where(here, *pair) for pair in zip(after, state, strict=True)))
-        said.append(logits)
-    return written(params, state), torch.cat(said, -1)
+        h, c = (torch.where(here, a, b) for a, b in zip(new, (h, c), strict=True))
+    all_h = torch.cat(states)
+    key = _keys(params, embedded, all_h)
+
+    keys, values = embedded.new_zeros(ROWS, WIDTH), embedded.new_zeros(ROWS, outputs)
+    usage, rows = embedded.new_zeros(ROWS), torch.arange(ROWS, device=embedded.device)
+    gate, present = torch.sigmoid(params["mann/gate"]), (support.weight > 0).to(embedded.dtype)
+    found = [embedded.new_zeros(0, outputs)]
+    for step in range(n):
+        looked = _read(params, key[step], keys)
+        found.append((looked @ values)[None])
+        # The label arrives: into the least used row, emptied, and where the reading looked.
+        least = (rows == usage.argmin()).to(usage.dtype) * present[step]
+        where = gate * looked * present[step] + (1 - gate) * least
+        keys = torch.addcmul(keys * (1 - least)[:, None], where[:, None], key[step])
+        values = torch.addcmul(values * (1 - least)[:, None], where[:, None], support.y[:, step])
+        usage = torch.where(present[step] > 0, DECAY * usage + looked, usage) + where
+    said = _say(params, all_h, torch.cat(found))
+    return State(h, c, before[:, n], keys, values, usage), said
+
+
+def ask(params: Params, state: State, embedded: Tensor) -> Tensor:
+    """Logits ``(C, Q)`` of queries ``(H, Q)``, each read from the same state, which stays."""
+    labels = state.label[:, None].expand(-1, embedded.shape[-1])
+    h, _ = _lstm(params, _gates(params, embedded, labels), state.h, state.c)
+    looked = _read(params, _keys(params, embedded, h), state.keys)
+    return _say(params, h, looked @ state.values)
 
 
 def _contribute(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
     def sequence_loss(params: Params) -> Tensor:
         state, said = read_support(learner, params, task.support)
-        asked = look(params, state, learner.embed(params, task.query))[-1]
+        asked = ask(params, state, learner.embed(params, task.query))
         sides = ((said, task.support), (asked, task.query))
         return sum(
             (
@@ -156,7 +169,7 @@ def _contribute(learner: Learner, theta: Params, task: Task, inner: Inner) -> di
 
 def _predict(learner: Learner, theta: Params, task: Task, inner: Inner) -> Tensor:
     state, _ = read_support(learner, theta, task.support)
-    return look(theta, state, learner.embed(theta, task.query))[-1]
+    return ask(theta, state, learner.embed(theta, task.query))
 
 
 MANN = Method(
