@@ -172,9 +172,7 @@ def first(support: Examples, shots: int) -> Examples:
 def has_dual(method: Method, model: Model) -> bool:
     """Whether the dual form of the first layer serves the method with the head."""
     tail = model.head.tail
-    return (
-        tail is not None and not method.plain and not (method.embeds and tail.embed is None)
-    )
+    return tail is not None and not method.plain and not (method.embeds and tail.embed is None)
 
 
 def _dual_tail(method: Method, model: Model, dual: bool | None) -> Tail | None:

@@ -130,7 +130,9 @@ class Dual:
             ValueError: the head has no trunk, so that features themselves are asked for.
         """
         if self.tail.embed is None:
-            raise ValueError("a method that embeds examples needs the plain form: set Method.embeds")
+            raise ValueError(
+                "a method that embeds examples needs the plain form: set Method.embeds"
+            )
         return self.tail.embed(params, self.outputs(params, _rows(examples)))
 
     def loss(self, params: Params, examples: Examples) -> Tensor:

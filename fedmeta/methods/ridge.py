@@ -1,14 +1,14 @@
-"""R2D2: the output layer of each user is a ridge regression in closed form (Bertinetto et al. 2019).
+"""R2D2: each user's output layer is a ridge regression in closed form (Bertinetto et al. 2019).
 
-With H the embeddings of a user's examples less their mean, and Y the labels (one-hot) less theirs,
+With H the embeddings of a user's examples less their mean, Y the labels (one-hot) less theirs,
 
     W = (H^T H + lambda I)^-1 H^T Y = H^T (H H^T + lambda I)^-1 Y
 
-and the offset is what passes through the means, unpenalized. The second form (Woodbury; equation
-4 there) is smaller where a user has fewer examples than the embedding is wide. The logits are
-``scale * (W f + offset) + bias``. Lambda, scale and bias, and the trunk if there is one, are learned
-across users by the gradient of the query loss through the solution; lambda and scale by their
-logarithms, so that they stay positive. On the linear head only they are learned.
+and the offset is what passes through the means, unpenalized. The second form (Woodbury) is smaller
+where a user has fewer examples than the embedding is wide. The logits are ``scale * (W f + offset)
++ bias``. Lambda, scale and bias, and the trunk if there is one, are learned across users by the
+gradient of the query loss through the solution; lambda and scale by their logarithms, so that they
+stay positive. On the linear head only these three are learned.
 """
 
 import torch

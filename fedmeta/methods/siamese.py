@@ -36,9 +36,7 @@ def similarities(params: Params, query: Tensor, support: Tensor) -> Tensor:
 
 
 def _similarities(learner: Learner, theta: Params, task: Task) -> Tensor:
-    return similarities(
-        theta, learner.embed(theta, task.query), learner.embed(theta, task.support)
-    )
+    return similarities(theta, learner.embed(theta, task.query), learner.embed(theta, task.support))
 
 
 def _contribute(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:

@@ -119,7 +119,6 @@ def test_mann_learns_from_one_instance_to_the_next() -> None:
         mean = {name: value / update.weight for name, value in update.total.items()}
         state = advance(state, mean, settings)
     first, second, fourth = kth_instance(model, state.meta, judged)
-    print(untrained, first, second, fourth)
     assert first < 0.6 < second < fourth
     assert fourth > untrained[2] + 0.05
 
@@ -148,8 +147,6 @@ def test_without_fast_weights_it_is_the_slow_head() -> None:
     (nothing,) = cohort.predict(method, model, theta, task, [Trial(INNER, 0)])
     theta["meta-networks/output-map.heights"] = torch.zeros(len(SLOPES), dtype=torch.float64)
     (off,) = cohort.predict(method, model, theta, task, [Trial(replace(INNER, steps=9), 99)])
-    expected = torch.stack(
-        [model.head.logits(theta, x) for x in task.query.x]  # no vmap here
-    )
+    expected = torch.stack([model.head.logits(theta, x) for x in task.query.x])
     torch.testing.assert_close(nothing, expected)
     torch.testing.assert_close(off, expected)

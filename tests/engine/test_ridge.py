@@ -44,9 +44,7 @@ def test_equals_scikit_learn(head: str, kind: str, pad: int) -> None:
             oracle = Ridge(alpha=penalty).fit(h, mine.support.y.numpy().T)
             said = torch.from_numpy(oracle.predict(q).reshape(queries, -1)).mT
             expected = theta[SCALE].exp() * said + theta[BIAS][:, None]
-            torch.testing.assert_close(
-                found[user, :, :queries], expected, rtol=1e-8, atol=1e-9
-            )
+            torch.testing.assert_close(found[user, :, :queries], expected, rtol=1e-8, atol=1e-9)
 
 
 def test_weights_of_examples_count() -> None:
