@@ -125,8 +125,16 @@ class Dual:
         return self.tail.forward(params, self.outputs(params, _rows(examples)))
 
     def embed(self, params: Params, examples: Examples) -> Tensor:
-        """Refused: there are no features in dual coordinates, only their inner products."""
-        raise ValueError("a method that embeds examples needs the plain form: set Method.plain")
+        """See :class:`fedmeta.learner.Learner`; there are no features, but what follows them is.
+
+        Raises:
+            ValueError: the head has no trunk, so that features themselves are asked for.
+        """
+        if self.tail.embed is None:
+            raise ValueError(
+                "a method that embeds examples needs the plain form: set Method.embeds"
+            )
+        return self.tail.embed(params, self.outputs(params, _rows(examples)))
 
     def loss(self, params: Params, examples: Examples) -> Tensor:
         """See :class:`fedmeta.learner.Learner`."""

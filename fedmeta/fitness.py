@@ -33,7 +33,7 @@ def check(method: Method, head: Params, population: Population, config: Config) 
     if "classes" in method.needs and store.task != "classification":
         raise ConfigError(
             f"method.name = {name!r} needs classes, and {store.name!r} is a regression; use a"
-            " method that fits a loss, such as maml or reptile"
+            " method that fits a loss, such as ridge, maml or reptile"
         )
     given = config.method
     if name == "pfedme" and (reach := given.pfedme_rate * given.pfedme_lambda) >= 2:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedmeta import seeding
+from fedmeta import cohort, seeding
 from fedmeta.config import Config
 from fedmeta.dual import Geometry
 from fedmeta.inner import Inner
@@ -48,7 +48,7 @@ def prepared(
 ) -> tuple[Task, Geometry | None]:
     """:func:`tasks_of`, and the inner products of their features where these are kept."""
     drawn = _draw(problem, users, round_number)
-    wanted = problem.model.head.tail is not None and not problem.method.plain
+    wanted = cohort.has_dual(problem.method, problem.model, training=True)
     gram = products(problem.population, drawn) if wanted else None
     return drawn_tasks(problem.population, drawn), gram
 

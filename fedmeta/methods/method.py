@@ -97,6 +97,8 @@ class Method:
         plain_training: whether training alone does: users then own a first layer, or descend on
             the query; a newcomer, who adapts from the server's parameters on the support set,
             has the dual form.
+        embeds: whether it asks for what the trunk makes of the features, which rules out the dual
+            form where there is no trunk.
         needs: what it cannot do without: `trunk` (a layer before the output layer), `classes`
             (classification), `domains`.
         proximal: whether the inner loop is held near theta with weight ``method.mu``.
@@ -124,6 +126,7 @@ class Method:
     finish: Callable[[Params, Params], dict[str, Tensor]] | None = None
     plain: bool = False
     plain_training: bool = False
+    embeds: bool = False
     needs: frozenset[str] = frozenset()
     proximal: bool = False
     personalizes: bool = True

@@ -61,3 +61,20 @@ class MethodConfig(Section):
     trunk_rate: NonNegative = Field(
         0.0, description="`fedrecon`: learning rate of the trunk; 0: as method.rate"
     )
+    first_order: bool = Field(
+        False, description="`protomaml`, `protomamln`: gradients of the inner loop are constants"
+    )
+    detach_prototypes: bool = Field(
+        False, description="`protomaml`, `protomamln`: prototypes are constants too"
+    )
+    prototype_bias: Literal["squared", "none"] = Field(
+        "squared", description="`protomaml`, `protomamln`: the output layer's first bias"
+    )
+    neighbours: Count = Field(10, description="`knn-per`: most neighbours (k) that vote")
+    knn_weight: Annotated[float, Field(ge=-1.0, le=1.0)] = Field(
+        -1.0,
+        description="`knn-per`: weight of the neighbours; negative: by each user's own support",
+    )
+    knn_scale: Annotated[float, Field(gt=0.0)] = Field(
+        0.1, description="`knn-per`: distance of embeddings over which a vote falls by e"
+    )
