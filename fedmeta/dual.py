@@ -30,8 +30,8 @@ from torch import Tensor
 from torch.func import grad
 from torch.nn.functional import pad
 
-from fedmeta.heads import Tail
-from fedmeta.learner import Model, batch
+from fedmeta.heads import Tail, linear
+from fedmeta.learner import Alone, Model, batch
 from fedmeta.types import Examples, Params, Task
 
 WIDE = 32
@@ -126,6 +126,28 @@ class Dual:
     def embed(self, params: Params, examples: Examples) -> Tensor:
         """Refused: there are no features in dual coordinates, only their inner products."""
         raise ValueError("a method that embeds examples needs the plain form: set Method.plain")
+
+    def output(self, params: Params, task: Task) -> Alone:
+        """See :class:`fedmeta.learner.Learner`: in dual coordinates again, of the embeddings."""
+        if self.tail.embed is None:
+            return Alone(self, params, task, dict)
+        embed, weight, bias = self.tail.embed, params["output.weight"], params["output.bias"]
+        z = (self.outputs(params, _rows(side)) for side in task)
+        inside = Task(
+            *(side._replace(x=embed(params, at).mT) for side, at in zip(task, z, strict=True))
+        )
+        anchor = Anchors(*(weight @ side.x.mT + bias[..., None] for side in inside))
+        head = linear(*weight.mT.shape[-2:])
+
+        def whole(found: Params) -> Params:
+            if "output.weight" not in found:
+                return {}
+            a = found["output.weight"]
+            return {"output.weight": weight + a @ inside.support.x, "output.bias": bias + a.sum(-1)}
+
+        model, tail = Model(head, self.value), cast(Tail, head.tail)
+        learner = Dual(model, tail, geometry(inside), anchor, self.aligned)
+        return Alone(learner, {}, task, whole)
 
     def loss(self, params: Params, examples: Examples) -> Tensor:
         """See :class:`fedmeta.learner.Learner`."""

@@ -1,12 +1,17 @@
 """The inner loop: gradient descent on one user's support set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+
+from torch import Tensor
 
 from fedmeta.learner import Learner
 from fedmeta.params import add, subtract
 from fedmeta.sections.method import MethodConfig
 from fedmeta.types import Examples, Params
+
+Rates = Callable[[str, int], Tensor]
+"""``(parameter's name, step) -> its learned rate``, of which leading axes are the parameter's."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +42,44 @@ def descend(
     theta: Params,
     examples: Examples,
     inner: Inner,
-    rates: Params | None = None,
+    rates: Params | Rates | None = None,
     block: Callable[[str], bool] | None = None,
+    first_order: bool = False,
 ) -> Params:
-    """A user's parameters after ``inner.steps`` steps from ``theta``; differentiable throughout.
+    """A user's parameters after ``inner.steps`` steps from ``theta``: the end of :func:`path`."""
+    phi = theta
+    for step in path(learner, theta, examples, inner, rates, block, first_order):
+        phi = step
+    return phi
 
-    ``rates`` replaces ``inner.rate`` by one learned rate per weight (Meta-SGD). ``block`` says by
-    name which parameters move; the others stay where they are (ANIL, BOIL).
+
+def path(
+    learner: Learner,
+    theta: Params,
+    examples: Examples,
+    inner: Inner,
+    rates: Params | Rates | None = None,
+    block: Callable[[str], bool] | None = None,
+    first_order: bool = False,
+) -> Iterator[Params]:
+    """A user's parameters after each of ``inner.steps`` steps from ``theta``.
+
+    Args:
+        learner: his model.
+        theta: where he starts.
+        examples: what he learns from.
+        inner: how he descends.
+        rates: learned rates in place of ``inner.rate``: one for each weight by its name
+            (Meta-SGD), or whatever a function gives for a name and a step.
+        block: says by name which parameters move; the others stay where they are (ANIL, BOIL).
+        first_order: take the gradients of the steps for constants where the result is
+            differentiated; otherwise derivatives go through them.
     """
     phi: Params = theta
     velocity: Params = {}
     for step in range(inner.steps):
-        g = learner.grad(phi, learner.minibatch(examples, step, inner.batch))
+        at = {name: value.detach() for name, value in phi.items()} if first_order else phi
+        g = learner.grad(at, learner.minibatch(examples, step, inner.batch))
         if block is not None:
             g = {name: value for name, value in g.items() if block(name)}
         if inner.mu:
@@ -58,6 +89,15 @@ def descend(
         if inner.momentum:
             velocity = g = add(g, velocity, inner.momentum)
         if rates is not None:
-            g = {name: rates[name] * value for name, value in g.items()}
+            g = {name: _scaled(value, _rate(rates, name, step)) for name, value in g.items()}
         phi = add(phi, g, -1.0 if rates is not None else -inner.rate)
-    return phi
+        yield phi
+
+
+def _rate(rates: Params | Rates, name: str, step: int) -> Tensor:
+    return rates(name, step) if callable(rates) else rates[name]
+
+
+def _scaled(value: Tensor, rate: Tensor) -> Tensor:
+    """Axes are matched from the first on, which in the dual form is that of the users."""
+    return rate.reshape(*rate.shape, *(1,) * (value.dim() - rate.dim())) * value

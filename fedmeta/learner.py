@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.func import grad
 
-from fedmeta.heads import Head
+from fedmeta.heads import Head, linear
 from fedmeta.losses import Loss
-from fedmeta.types import Examples, Params
+from fedmeta.params import is_output, part
+from fedmeta.types import Examples, Params, Task
 
 
 class Model(NamedTuple):
@@ -21,6 +22,22 @@ class Model(NamedTuple):
 
     head: Head
     loss: Loss
+
+
+class Alone(NamedTuple):
+    """The output layer as a linear model of its own, on what the trunk makes of the features.
+
+    Attributes:
+        learner: of that model.
+        params: where it starts.
+        task: the user's, with embeddings for features.
+        whole: from that model's parameters to those of the output layer in the whole.
+    """
+
+    learner: "Learner"
+    params: Params
+    task: Task
+    whole: Callable[[Params], Params]
 
 
 class Learner(Protocol):
@@ -32,6 +49,10 @@ class Learner(Protocol):
 
     def embed(self, params: Params, examples: Examples) -> Tensor:
         """What the trunk makes of the features, ``(H, N)``; the features where there is none."""
+        ...
+
+    def output(self, params: Params, task: Task) -> Alone:
+        """The output layer alone: embedding once is enough where only that layer moves."""
         ...
 
     def loss(self, params: Params, examples: Examples) -> Tensor:
@@ -66,6 +87,14 @@ class Primal:
     def embed(self, params: Params, examples: Examples) -> Tensor:
         """See :class:`Learner`."""
         return self.head.embed(params, examples.x)
+
+    def output(self, params: Params, task: Task) -> Alone:
+        """See :class:`Learner`."""
+        layer = part(params, is_output)
+        outputs, width = layer["output.weight"].shape
+        learner = Primal(Model(linear(width, outputs), self.value), self.aligned)
+        sides = (side._replace(x=self.embed(params, side).mT) for side in task)
+        return Alone(learner, layer, Task(*sides), dict)
 
     def loss(self, params: Params, examples: Examples) -> Tensor:
         """See :class:`Learner`."""

@@ -1,5 +1,6 @@
 """Each method is a file and a line here."""
 
+from fedmeta.methods.anil import ANIL, BOIL
 from fedmeta.methods.bias import BIAS
 from fedmeta.methods.fedavg import FEDAVG, FEDAVG_FT
 from fedmeta.methods.fedper import FEDPER
@@ -12,7 +13,7 @@ from fedmeta.methods.reptile import REPTILE
 
 BASELINES = (LOCAL, BIAS, FEDAVG, FEDAVG_FT, FEDPROX)
 DELTA = (REPTILE,)
-GRADIENT = (FOMAML, MAML, META_SGD)
+GRADIENT = (FOMAML, MAML, META_SGD, ANIL, BOIL)
 SPLIT = (FEDPER,)
 
 METHODS: dict[str, Method] = {

@@ -10,10 +10,19 @@ from fedmeta.sections.section import Count, Natural, NonNegative, Section, Seed
 class ServerConfig(Section):
     """The outer optimizer, which keeps its state across rounds."""
 
-    optimizer: Literal["auto", "sgd", "momentum", "adam", "yogi"] = Field(
+    optimizer: Literal["auto", "sgd", "momentum", "adam", "yogi", "hypergradient"] = Field(
         "auto", description="auto: the method's default"
     )
     rate: NonNegative = Field(0.0, description="outer learning rate; 0: the method's default")
+    schedule: Literal["auto", "constant", "linear", "cosine"] = Field(
+        "auto",
+        description="how the outer rate falls to 0 over the rounds; auto: the method's default",
+    )
+    hyper_rate: NonNegative = Field(
+        0.1,
+        description="`hypergradient`: how fast the outer rate follows the product of successive"
+        " gradients",
+    )
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
         0.9, description="`momentum`, and beta1 of `adam` and `yogi`"
     )
