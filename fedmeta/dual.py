@@ -164,6 +164,26 @@ class Dual:
         name = self.weight if rows.side == "support" else f"{self.weight}@query"
         return {name: _scatter(e, rows.at, self.anchor[rows.side].shape[-1]), **rest}
 
+    def dot(self, a: Params, b: Params) -> Tensor:
+        """See :class:`fedmeta.learner.Learner`: ``<A X, B X> = <A X X^T, B>``, for each user."""
+        query = f"{self.weight}@query"
+        if query in a and query in b:
+            raise ValueError("inner products of query gradients with each other are not kept")
+        terms = [a[name] * b[name] for name in a if name in b and name != self.weight]
+        if self.weight in a and self.weight in b:
+            terms.append((a[self.weight] @ self.gram["support"]) * b[self.weight])
+        for one, other in ((a, b), (b, a)):
+            if self.weight in one and query in other:
+                terms.append((one[self.weight] @ self.gram["query"]) * other[query])
+        return torch.stack([term.flatten(1).sum(1) for term in terms]).sum(0)
+
+    def bend(self, params: Params, examples: Examples, v: Params) -> dict[str, Tensor]:
+        """See :class:`fedmeta.learner.Learner`; the examples are of the support."""
+        model = {name: value for name, value in params.items() if "/" not in name}
+        found = self.through(lambda at: self.dot(self.grad(at, examples), v), model)
+        # The gradient on the support knows nothing of the query.
+        return {name: value for name, value in found.items() if not name.endswith("@query")}
+
     def through(self, function: Callable[[Params], Tensor], params: Params) -> dict[str, Tensor]:
         """See :class:`fedmeta.learner.Learner`: the derivative is taken at the anchors."""
         free = {name: value for name, value in params.items() if name != self.weight}

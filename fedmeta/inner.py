@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from fedmeta.learner import Learner
-from fedmeta.params import add, subtract
+from fedmeta.params import add, along, subtract
 from fedmeta.sections.method import MethodConfig
 from fedmeta.types import Examples, Params
 
@@ -89,15 +89,12 @@ def path(
         if inner.momentum:
             velocity = g = add(g, velocity, inner.momentum)
         if rates is not None:
-            g = {name: _scaled(value, _rate(rates, name, step)) for name, value in g.items()}
+            g = {name: _scaled(value, rates, name, step) for name, value in g.items()}
         phi = add(phi, g, -1.0 if rates is not None else -inner.rate)
         yield phi
 
 
-def _rate(rates: Params | Rates, name: str, step: int) -> Tensor:
-    return rates(name, step) if callable(rates) else rates[name]
-
-
-def _scaled(value: Tensor, rate: Tensor) -> Tensor:
-    """Axes are matched from the first on, which in the dual form is that of the users."""
-    return rate.reshape(*rate.shape, *(1,) * (value.dim() - rate.dim())) * value
+def _scaled(value: Tensor, rates: Params | Rates, name: str, step: int) -> Tensor:
+    """The gradient times its rate; axes match from the first on, in the dual form the users'."""
+    rate = rates(name, step) if callable(rates) else rates[name]
+    return along(rate, value) * value

@@ -63,6 +63,17 @@ class Learner(Protocol):
         """Gradient of :meth:`loss` with respect to the head's parameters."""
         ...
 
+    def dot(self, a: Params, b: Params) -> Tensor:
+        """Inner product of two sets of the head's parameters; what is absent is zero.
+
+        At most one of the two may have gradients on the query in it.
+        """
+        ...
+
+    def bend(self, params: Params, examples: Examples, v: Params) -> dict[str, Tensor]:
+        """Hessian of :meth:`loss` times ``v``."""
+        ...
+
     def through(self, function: Callable[[Params], Tensor], params: Params) -> dict[str, Tensor]:
         """Gradient of any scalar function of the parameters, through all it computes."""
         ...
@@ -105,6 +116,15 @@ class Primal:
         model = {name: value for name, value in params.items() if "/" not in name}
         found: dict[str, Tensor] = grad(lambda free: self.loss(free, examples))(model)
         return found
+
+    def dot(self, a: Params, b: Params) -> Tensor:
+        """See :class:`Learner`."""
+        return torch.stack([(a[name] * b[name]).sum() for name in a if name in b]).sum()
+
+    def bend(self, params: Params, examples: Examples, v: Params) -> dict[str, Tensor]:
+        """See :class:`Learner`."""
+        model = {name: value for name, value in params.items() if "/" not in name}
+        return self.through(lambda at: self.dot(self.grad(at, examples), v), model)
 
     def through(self, function: Callable[[Params], Tensor], params: Params) -> dict[str, Tensor]:
         """See :class:`Learner`."""

@@ -86,7 +86,7 @@ def _hypergradient(mean: Params, states: States, c: ServerConfig) -> States:
     """
     terms = [(g.double() * states[name][0]).sum() for name, g in mean.items()]
     product = torch.stack(terms).sum()
-    moved = {}
+    moved: States = {}
     for name, (previous, factor) in states.items():
         step = c.hyper_rate / c.rate * product if c.rate else 0.0
         moved[name] = (previous, (factor + step).clamp(min=0.0))

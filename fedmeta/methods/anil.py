@@ -23,9 +23,7 @@ def _output(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params
     return {**theta, **alone.whole(phi)}
 
 
-def _through_output(
-    learner: Learner, theta: Params, task: Task, inner: Inner
-) -> dict[str, Tensor]:
+def _through_output(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
     def outer_loss(start: Params) -> Tensor:
         # The trunk stays where it is: embed once, and descend on the embeddings.
         alone = learner.output(start, task)
