@@ -4,9 +4,11 @@ The adaptive ones are those of "Adaptive Federated Optimization" (Reddi et al. 2
 2), with no bias correction and ``v_0 = epsilon^2``. State is float64 and lives across rounds: a
 server that rebuilds Adam every round does sign-SGD.
 
-`hypergradient` is SGD that learns its rate (Baydin et al. 2018; for meta-learning Behl et al.
-2019): ``d loss(theta_t) / d rate = -g_t . g_{t-1}``, so the rate grows while successive
-gradients agree and shrinks when they turn against each other.
+`hypergradient` is `adam` that learns its rate (Baydin et al. 2018; for meta-learning Behl et
+al. 2019): ``d loss(theta_t) / d rate = -g_t . d_{t-1}`` with d the direction of the step before
+(for SGD ``g_{t-1}``), over all parameters. The published step adds a multiple of that product,
+whose scale is that of squared gradients; here the cosine of the two moves the logarithm of the
+rate, so that it stays positive and one setting serves rates that are wrong in either direction.
 """
 
 import math
@@ -74,28 +76,27 @@ def _yogi(
 def _follow(
     g: Tensor, state: tuple[Tensor, ...], c: ServerConfig
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    _, factor = state
-    return factor * g, (g, factor)
+    *moments, _, factor = state
+    direction, after = _adam(g, tuple(moments), c)
+    return factor * direction, (*after, direction, factor)
 
 
 def _hypergradient(mean: Params, states: States, c: ServerConfig) -> States:
-    """The outer rate after its own step, in units of ``server.rate``; it never falls below 0.
-
-    From 0 it comes back by itself: the server then stands still, and gradients at one and the
-    same place agree.
-    """
-    terms = [(g.double() * states[name][0]).sum() for name, g in mean.items()]
-    product = torch.stack(terms).sum()
-    moved: States = {}
-    for name, (previous, factor) in states.items():
-        step = c.hyper_rate / c.rate * product if c.rate else 0.0
-        moved[name] = (previous, (factor + step).clamp(min=0.0))
-    return moved
+    """The rate, as a multiple of ``server.rate``, after the cosine of gradient and last step."""
+    pairs = [(g.double(), states[name][2]) for name, g in mean.items()]
+    product, g2, d2 = (
+        torch.stack([(a * b).sum() for a, b in of]).sum()
+        for of in (pairs, [(g, g) for g, _ in pairs], [(d, d) for _, d in pairs])
+    )
+    scale = (g2 * d2).sqrt()
+    cosine = torch.where(scale > 0, product / torch.where(scale > 0, scale, 1.0), 0.0)
+    grown = (c.hyper_rate * cosine).exp()
+    return {name: (*rest, factor * grown) for name, (*rest, factor) in states.items()}
 
 
 def _first(p: Tensor, c: ServerConfig) -> tuple[Tensor, ...]:
-    previous = torch.zeros_like(p, dtype=torch.float64)
-    return previous, previous.new_ones(())
+    zero = torch.zeros_like(p, dtype=torch.float64)
+    return *_moments(p, c), zero, zero.new_ones(())
 
 
 def _moments(p: Tensor, c: ServerConfig) -> tuple[Tensor, ...]:

@@ -50,6 +50,7 @@ ANIL = replace(
     source="Raghu et al. 2020",
     adapt=_output,
     contribute=_through_output,
+    defaults=replace(MAML.defaults, rate=2.0),
     newcomer="adapts the output layer on the support set",
     cost="as FedAvg",
 )

@@ -77,7 +77,7 @@ IMAML = Method(
     communicates="meta-gradient of the head",
     adapt=_near,
     contribute=_implicit,
-    defaults=Defaults(rate=0.5, steps=16, optimizer="adam", server_rate=0.04),
+    defaults=Defaults(rate=1.0, steps=16, optimizer="adam", server_rate=0.04),
     newcomer="adapts on the support set, held near theta",
     cost="as FedAvg, and two gradients per step of conjugate gradients",
     splits=True,

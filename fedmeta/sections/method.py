@@ -39,11 +39,11 @@ class MethodConfig(Section):
         0, description="steps when a new user personalizes; 0: as in training"
     )
     imaml_lambda: Positive = Field(
-        1.0, description="`imaml`: weight of the proximal term, the trust in the initialization"
+        0.1, description="`imaml`: weight of the proximal term, the trust in the initialization"
     )
     cg_steps: Natural = Field(5, description="`imaml`: steps of conjugate gradients")
     cg_damping: NonNegative = Field(
-        0.0, description="`imaml`: added to the Hessian, times the identity"
+        1.0, description="`imaml`: added to the Hessian, times the identity"
     )
     learned_rates: bool = Field(
         True, description="`maml-pp`: learn one inner rate for each layer and step"
@@ -56,8 +56,12 @@ class MethodConfig(Section):
     first_order_share: Fraction = Field(
         0.0, description="`maml-pp`: share of the rounds that are first-order"
     )
+    alpha_speed: Positive = Field(
+        2.0,
+        description="`alpha-maml`: outer rate of the inner rate's logarithm over that of weights",
+    )
     local_steps: Count = Field(5, description="`per-fedavg`: meta-steps of a user in a round")
-    local_rate: NonNegative = Field(0.5, description="`per-fedavg`: rate of those meta-steps")
+    local_rate: NonNegative = Field(1.0, description="`per-fedavg`: rate of those meta-steps")
     hessian_free: bool = Field(
         False,
         description="`per-fedavg`: second order by differences of gradients; false: first order",

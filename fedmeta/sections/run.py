@@ -19,15 +19,18 @@ class ServerConfig(Section):
         description="how the outer rate falls to 0 over the rounds; auto: the method's default",
     )
     hyper_rate: NonNegative = Field(
-        0.1,
-        description="`hypergradient`: how fast the outer rate follows the product of successive"
-        " gradients",
+        0.2,
+        description="`hypergradient`: most that the logarithm of the outer rate moves in a round",
     )
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
-        0.9, description="`momentum`, and beta1 of `adam` and `yogi`"
+        0.9, description="`momentum`, and beta1 of `adam`, `yogi` and `hypergradient`"
     )
-    beta2: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.99, description="`adam`, `yogi`")
-    epsilon: Annotated[float, Field(gt=0.0)] = Field(1e-3, description="`adam`, `yogi`")
+    beta2: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.99, description="`adam`, `yogi`, `hypergradient`"
+    )
+    epsilon: Annotated[float, Field(gt=0.0)] = Field(
+        1e-3, description="`adam`, `yogi`, `hypergradient`"
+    )
 
 
 class FederationConfig(Section):
