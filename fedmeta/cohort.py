@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from fedmeta.dual import Anchors, Dual, Geometry, anchors, geometry, task_of
-from fedmeta.dual import total as sum_over_users
+from fedmeta.dual import Dual, task_of
+from fedmeta.gram import Anchors, Geometry, anchors, geometry
+from fedmeta.gram import total as sum_over_users
 from fedmeta.heads import Tail
 from fedmeta.inner import Inner
 from fedmeta.learner import Model, Primal, is_aligned
@@ -51,7 +52,7 @@ def contribute(
         task: stacked over the U users of the chunk.
         inner: the inner loop.
         weight: weights of the users ``(U,)``; None: 1 each.
-        gram: :func:`fedmeta.dual.geometry` of the task, if it is at hand.
+        gram: :func:`fedmeta.gram.geometry` of the task, if it is at hand.
         dual: force or forbid the dual form; None: where it applies.
         memory: what the users own, ``(U, ...)`` each; None: newcomers all.
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fedmeta import cohort, seeding
 from fedmeta.config import Config
-from fedmeta.dual import Geometry
+from fedmeta.gram import Geometry
 from fedmeta.inner import Inner
 from fedmeta.learner import Primal
 from fedmeta.methods.method import held
@@ -88,8 +88,9 @@ def inner_of(problem: Problem, round_number: int) -> Inner:
 
 def step(problem: Problem, state: ServerState, mean: Params) -> ServerState:
     """The server's state after one more round with the mean contribution."""
-    finish = problem.method.finish
-    return advance(state, finish(mean, state.meta) if finish else mean, problem.config.server)
+    finish, config = problem.method.finish, problem.config
+    mean = finish(mean, state.meta) if finish else mean
+    return advance(state, mean, config.server, config.federation.rounds)
 
 
 def train(

@@ -77,6 +77,7 @@ def resolve(config: Config, task: str) -> Config:
                     if server.optimizer == "auto"
                     else server.optimizer,
                     "rate": server.rate or defaults.server_rate,
+                    "schedule": defaults.schedule if server.schedule == "auto" else server.schedule,
                 }
             ),
         }

@@ -1,5 +1,7 @@
 """Each method is a file and a line here."""
 
+from fedmeta.methods.alpha_maml import ALPHA_MAML
+from fedmeta.methods.anil import ANIL, BOIL
 from fedmeta.methods.apfl import APFL
 from fedmeta.methods.bias import BIAS
 from fedmeta.methods.ditto import DITTO
@@ -9,14 +11,17 @@ from fedmeta.methods.fedper import FEDPER
 from fedmeta.methods.fedprox import FEDPROX
 from fedmeta.methods.fedrecon import FEDRECON
 from fedmeta.methods.fedrep import FEDREP
+from fedmeta.methods.imaml import IMAML
 from fedmeta.methods.knn_per import KNN_PER
 from fedmeta.methods.lg_fedavg import LG_FEDAVG
 from fedmeta.methods.local import LOCAL
 from fedmeta.methods.maml import FOMAML, MAML
+from fedmeta.methods.maml_pp import MAML_PP
 from fedmeta.methods.mann import MANN
 from fedmeta.methods.meta_networks import META_NETWORKS
 from fedmeta.methods.meta_sgd import META_SGD
 from fedmeta.methods.method import Method
+from fedmeta.methods.per_fedavg import PER_FEDAVG
 from fedmeta.methods.pfedme import PFEDME
 from fedmeta.methods.protomaml import PROTOMAML, PROTOMAMLN
 from fedmeta.methods.protonet import PROTONET, PROTONET_FROZEN
@@ -26,8 +31,8 @@ from fedmeta.methods.ridge import RIDGE
 from fedmeta.methods.siamese import SIAMESE
 
 BASELINES = (LOCAL, BIAS, FEDAVG, FEDAVG_FT, FEDPROX)
-DELTA = (REPTILE, PFEDME, DITTO, APFL)
-GRADIENT = (FOMAML, MAML, META_SGD)
+DELTA = (REPTILE, PER_FEDAVG, PFEDME, DITTO, APFL)
+GRADIENT = (FOMAML, MAML, META_SGD, ANIL, BOIL, IMAML, MAML_PP, ALPHA_MAML)
 SPLIT = (FEDPER, FEDREP, FEDBABU, LG_FEDAVG, FEDRECON)
 METRIC = (PROTONET_FROZEN, PROTONET, PROTOMAML, PROTOMAMLN, RELATION, SIAMESE, KNN_PER)
 MEMORY = (MANN, META_NETWORKS)

@@ -38,8 +38,9 @@ class Defaults:
 
     rate: float
     steps: int
-    optimizer: Literal["sgd", "momentum", "adam", "yogi"] = "sgd"
+    optimizer: Literal["sgd", "momentum", "adam", "yogi", "hypergradient"] = "sgd"
     server_rate: float = 1.0
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
 
 
 class Setup(NamedTuple):

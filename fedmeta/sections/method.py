@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fedmeta.sections.section import Count, Natural, NonNegative, Section
+from fedmeta.sections.section import Count, Fraction, Natural, NonNegative, Positive, Section
 
 
 class HeadConfig(Section):
@@ -77,4 +77,35 @@ class MethodConfig(Section):
     )
     knn_scale: Annotated[float, Field(gt=0.0)] = Field(
         0.1, description="`knn-per`: distance of embeddings over which a vote falls by e"
+    )
+    imaml_lambda: Positive = Field(
+        0.1, description="`imaml`: weight of the proximal term, the trust in the initialization"
+    )
+    cg_steps: Natural = Field(5, description="`imaml`: steps of conjugate gradients")
+    cg_damping: NonNegative = Field(
+        1.0, description="`imaml`: added to the Hessian, times the identity"
+    )
+    learned_rates: bool = Field(
+        True, description="`maml-pp`: learn one inner rate for each layer and step"
+    )
+    multi_step_share: Fraction = Field(
+        0.1,
+        description="`maml-pp`: share of the rounds in which the query loss after every step"
+        " counts; 0: the last step alone",
+    )
+    first_order_share: Fraction = Field(
+        0.0, description="`maml-pp`: share of the rounds that are first-order"
+    )
+    alpha_speed: Positive = Field(
+        2.0,
+        description="`alpha-maml`: outer rate of the inner rate's logarithm over that of weights",
+    )
+    local_steps: Count = Field(5, description="`per-fedavg`: meta-steps of a user in a round")
+    local_rate: NonNegative = Field(1.0, description="`per-fedavg`: rate of those meta-steps")
+    hessian_free: bool = Field(
+        False,
+        description="`per-fedavg`: second order by differences of gradients; false: first order",
+    )
+    difference: Positive = Field(
+        0.01, description="`per-fedavg`: delta, the half width of those differences"
     )
