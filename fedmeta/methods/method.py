@@ -6,8 +6,8 @@ norm or an inner product of weights would mean something else in other coordinat
 needs the weights themselves says so with ``plain``.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import torch
@@ -27,6 +27,9 @@ stays with him`` (under ``own/``)."""
 
 Predict = Callable[[Learner, Params, Task, Inner], Tensor]
 """``(learner, theta, task, inner) -> query logits (C, Q)``; the labels of the query are NaN."""
+
+Report = Callable[[Learner, Params, Task], Tensor]
+"""``(learner, phi, task) -> scalar``: what a method tells of one adapted user beside scores."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Setup(NamedTuple):
         features: width of the features.
         outputs: classes, or 1 for regression.
         generator: a seeded stream of its own.
+        domains: domains of the users, 1 where there are none.
     """
 
     head: Params
@@ -58,6 +62,7 @@ class Setup(NamedTuple):
     features: int
     outputs: int
     generator: torch.Generator
+    domains: int = 1
 
 
 @dataclass(frozen=True)
@@ -90,10 +95,12 @@ class Method:
         predict: logits of the query where they are not the head's at the adapted parameters.
         finish: ``(mean contribution, server's parameters) -> mean contribution``, on the server
             before its outer step.
+        reports: figures of an adapted user that are reported beside his scores, by name.
         plain: whether it needs the weights themselves (a rate for each, their norms, their
             products), which rules out the dual form of the first layer.
         needs: what it cannot do without: `trunk` (a layer before the output layer), `classes`
             (classification), `domains`.
+        head: the only head it works with, which `head.name = auto` then takes; None: any.
         proximal: whether the inner loop is held near theta with weight ``method.mu``.
         personalizes: whether ``adapt`` does anything.
         tunes: whether rate and steps of personalization are worth choosing on validation users.
@@ -115,8 +122,10 @@ class Method:
     own: Callable[[Params], dict[str, Tensor]] | None = None
     predict: Predict | None = None
     finish: Callable[[Params, Params], dict[str, Tensor]] | None = None
+    reports: Mapping[str, Report] = field(default_factory=dict)
     plain: bool = False
     needs: frozenset[str] = frozenset()
+    head: str | None = None
     proximal: bool = False
     personalizes: bool = True
     tunes: bool = True

@@ -10,8 +10,11 @@ from fedmeta.sections.section import Count, Natural, NonNegative, Section
 class HeadConfig(Section):
     """The small model that users adapt."""
 
-    name: Literal["linear", "mlp"] = Field("mlp", description="see `fedmeta list heads`")
-    hidden: Count = Field(64, description="`mlp`: hidden units")
+    name: Literal["auto", "linear", "mlp", "scale-shift", "mmoe"] = Field(
+        "auto", description="see `fedmeta list heads`; auto: what the method needs, or `mlp`"
+    )
+    hidden: Count = Field(64, description="`mlp`, and each expert of `mmoe`: hidden units")
+    experts: Count = Field(4, description="`mmoe`: experts")
 
 
 class MethodConfig(Section):

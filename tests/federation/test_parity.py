@@ -47,9 +47,7 @@ def test_flower_equals_loop(name: str, head: str, weighting: str) -> None:
 @pytest.mark.parametrize("name", FEDERATED)
 def test_chunks_of_another_size(name: str, chunk: int) -> None:
     few, many = (
-        over_inline(
-            method__name=name, head__name="mlp", federation__chunk=c, federation__rounds=2
-        ).last
+        over_inline(method__name=name, federation__chunk=c, federation__rounds=2).last
         for c in (3, chunk)
     )
     assert distance(many, few) < 1e-6
