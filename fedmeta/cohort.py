@@ -141,6 +141,29 @@ def _plainly(
     return found
 
 
+def report(
+    method: Method,
+    model: Model,
+    theta: Params,
+    task: Task,
+    trial: Trial,
+    memory: Params | None = None,
+) -> dict[str, Tensor]:
+    """A method's own figures ``(U,)`` of a chunk of new users after adaptation, by name."""
+    if not method.reports:
+        return {}
+    query = task.query._replace(y=torch.full_like(task.query.y, torch.nan))
+    limited = Task(first(task.support, trial.shots), query)
+    learner = Primal(model, is_aligned(limited.support, trial.inner.batch))
+
+    def one(mine: Task, own: Params) -> dict[str, Tensor]:
+        phi = method.adapt(learner, held(method, theta, own), mine, trial.inner)
+        return {name: figure(learner, phi, mine) for name, figure in method.reports.items()}
+
+    found: dict[str, Tensor] = vmap(one)(limited, dict(memory or {}))
+    return found
+
+
 def _in_dual(
     method: Method,
     model: Model,
@@ -186,7 +209,7 @@ def _leaves(name: str) -> bool:
 
 def _finite(leaves: Params) -> Tensor:
     """Which users have finite numbers only, bool ``(U,)``."""
-    sums = torch.stack([value.flatten(1).sum(1) for value in leaves.values()])
+    sums = torch.stack([value.reshape(len(value), -1).sum(1) for value in leaves.values()])
     return sums.isfinite().all(0)
 
 

@@ -35,7 +35,8 @@ def evaluate(
         trials: how to descend and on how many support examples; 0 examples is "before".
 
     Returns:
-        ``(trials, columns, users)``, columns as in :data:`fedmeta.metrics.METRICS`.
+        ``(trials, columns, users)``, columns as in :data:`fedmeta.metrics.METRICS`,
+        then those of :attr:`fedmeta.methods.Method.reports`.
     """
     config, population = problem.config, problem.population
     stream = seeding.key(config.run.seed, "support")
@@ -47,6 +48,9 @@ def evaluate(
             score(population.store.task, problem.model.loss, z, task.query, population.scale)
             for z in logits
         ]
+        for at, trial in enumerate(trials):
+            more = cohort.report(problem.method, problem.model, theta, task, trial, facts)
+            scores[at] = torch.cat([scores[at], *(v.double()[None] for v in more.values())])
     return torch.stack(scores).cpu().numpy()
 
 

@@ -8,15 +8,21 @@ from fedmeta.methods.local import LOCAL
 from fedmeta.methods.maml import FOMAML, MAML
 from fedmeta.methods.meta_sgd import META_SGD
 from fedmeta.methods.method import Method
+from fedmeta.methods.mmoe import MMOE
+from fedmeta.methods.multi_task import MULTI_TASK
 from fedmeta.methods.reptile import REPTILE
+from fedmeta.methods.scale_shift import SCALE_SHIFT
 
 BASELINES = (LOCAL, BIAS, FEDAVG, FEDAVG_FT, FEDPROX)
 DELTA = (REPTILE,)
 GRADIENT = (FOMAML, MAML, META_SGD)
 SPLIT = (FEDPER,)
+MIXTURE = (MMOE, MULTI_TASK, SCALE_SHIFT)
 
 METHODS: dict[str, Method] = {
-    method.name: method for family in (BASELINES, DELTA, GRADIENT, SPLIT) for method in family
+    method.name: method
+    for family in (BASELINES, DELTA, GRADIENT, SPLIT, MIXTURE)
+    for method in family
 }
 
 __all__ = ["METHODS", "Method"]
