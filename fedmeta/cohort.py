@@ -41,6 +41,7 @@ def contribute(
     gram: Geometry | None = None,
     dual: bool | None = None,
     memory: Params | None = None,
+    apart: bool = False,
 ) -> Update:
     """The weighted sum of the contributions of a chunk of users.
 
@@ -54,6 +55,8 @@ def contribute(
         gram: :func:`fedmeta.dual.geometry` of the task, if it is at hand.
         dual: force or forbid the dual form; None: where it applies.
         memory: what the users own, ``(U, ...)`` each; None: newcomers all.
+        apart: return the contributions ``(finite users, ...)`` times their weights, which stand
+            under ``share/``, instead of the sum. In the plain form only.
 
     Returns:
         Sums in float64, without users whose contribution is not finite; what the others keep.
@@ -87,10 +90,14 @@ def contribute(
             return Update(nothing, torch.zeros((), dtype=torch.float64), finite, {})
         own = {name: value[finite] for name, value in (memory or {}).items()}
         others = _of(task, finite)
-        found = contribute(method, model, theta, others, inner, rest, dual=dual, memory=own)
+        found = contribute(
+            method, model, theta, others, inner, rest, dual=dual, memory=own, apart=apart
+        )
         return found._replace(finite=finite)
     leaves, weights = _weigh(part(sent, _leaves), weight)
-    if tail is None:
+    if apart:
+        total: dict[str, Tensor] = {**leaves, SHARE: weights}
+    elif tail is None:
         total = {name: value.sum(0) for name, value in leaves.items()}
     else:
         total = sum_over_users(tail, leaves, task)

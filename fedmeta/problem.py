@@ -133,7 +133,9 @@ def initial(problem: Problem) -> dict[str, Tensor]:
     population = problem.population
     width, outputs = population.features.shape[1], population.outputs
     domains = max(len(population.store.domains), 1)
-    return problem.method.start(Setup(head, problem.train, width, outputs, generator, domains))
+    users = len(population.store.users("train"))
+    setup = Setup(head, problem.train, width, outputs, generator, domains, users)
+    return problem.method.start(setup)
 
 
 _POPULATIONS: dict[object, Population] = {}

@@ -10,6 +10,7 @@ from fedmeta.methods.meta_sgd import META_SGD
 from fedmeta.methods.method import Method
 from fedmeta.methods.mmoe import MMOE
 from fedmeta.methods.multi_task import MULTI_TASK
+from fedmeta.methods.pfedhn import PFEDHN
 from fedmeta.methods.reptile import REPTILE
 from fedmeta.methods.scale_shift import SCALE_SHIFT
 
@@ -18,10 +19,11 @@ DELTA = (REPTILE,)
 GRADIENT = (FOMAML, MAML, META_SGD)
 SPLIT = (FEDPER,)
 MIXTURE = (MMOE, MULTI_TASK, SCALE_SHIFT)
+GENERATED = (PFEDHN,)
 
 METHODS: dict[str, Method] = {
     method.name: method
-    for family in (BASELINES, DELTA, GRADIENT, SPLIT, MIXTURE)
+    for family in (BASELINES, DELTA, GRADIENT, SPLIT, MIXTURE, GENERATED)
     for method in family
 }
 

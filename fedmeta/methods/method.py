@@ -45,6 +45,24 @@ class Defaults:
     server_rate: float = 1.0
 
 
+class Generator(NamedTuple):
+    """How a server makes what each training user is sent, instead of sending all the same.
+
+    Training users have rows: their numbers among the training users, ``(U,)``.
+
+    Attributes:
+        issue: ``(server's parameters, rows) -> parameters of the users``, ``(U, ...)`` each.
+        collect: ``(server's parameters, rows, what they have sent (U, ...)) -> sum`` of directions
+            of descent for the server's parameters; what they have sent is times their weights,
+            which stand under ``share/``.
+        public: ``server's parameters -> what a new user is sent``.
+    """
+
+    issue: Callable[[Params, Tensor], dict[str, Tensor]]
+    collect: Callable[[Params, Tensor, Params], dict[str, Tensor]]
+    public: Callable[[Params], dict[str, Tensor]]
+
+
 class Setup(NamedTuple):
     """What a method may know when it makes the parameters that the server starts from.
 
@@ -55,6 +73,7 @@ class Setup(NamedTuple):
         outputs: classes, or 1 for regression.
         generator: a seeded stream of its own.
         domains: domains of the users, 1 where there are none.
+        users: training users.
     """
 
     head: Params
@@ -63,6 +82,7 @@ class Setup(NamedTuple):
     outputs: int
     generator: torch.Generator
     domains: int = 1
+    users: int = 1
 
 
 @dataclass(frozen=True)
@@ -95,6 +115,8 @@ class Method:
         predict: logits of the query where they are not the head's at the adapted parameters.
         finish: ``(mean contribution, server's parameters) -> mean contribution``, on the server
             before its outer step.
+        generator: how the server makes what each training user is sent; None: all are sent the
+            server's parameters. What users return is then not summed before the server has it.
         reports: figures of an adapted user that are reported beside his scores, by name.
         plain: whether it needs the weights themselves (a rate for each, their norms, their
             products), which rules out the dual form of the first layer.
@@ -122,6 +144,7 @@ class Method:
     own: Callable[[Params], dict[str, Tensor]] | None = None
     predict: Predict | None = None
     finish: Callable[[Params, Params], dict[str, Tensor]] | None = None
+    generator: Generator | None = None
     reports: Mapping[str, Report] = field(default_factory=dict)
     plain: bool = False
     needs: frozenset[str] = frozenset()

@@ -27,6 +27,14 @@ class MethodConfig(Section):
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
         0.0, description="heavy-ball momentum of the inner loop"
     )
+    embedding: Count = Field(8, description="`pfedhn`: width of the users' embeddings")
+    generator_hidden: Count = Field(
+        16, description="`pfedhn`: hidden units of the network that makes initializations"
+    )
+    embedding_rate: NonNegative = Field(
+        10.0,
+        description="`pfedhn`: rate of a new user's embedding over the inner rate",
+    )
     mu: NonNegative = Field(0.1, description="`fedprox`: weight of the proximal term")
     adapt_rate: NonNegative = Field(
         0.0, description="learning rate when a new user personalizes; 0: as in training"

@@ -18,7 +18,7 @@ from fedmeta.params import OWN, SHARE, add, part
 from fedmeta.problem import Problem, build
 from fedmeta.types import Examples, Params, Task
 
-FEATURES, HIDDEN, EXPERTS, DOMAINS = 6, 5, 3, 2
+FEATURES, HIDDEN, EXPERTS, DOMAINS, USERS = 6, 5, 3, 2, 4
 OUTPUTS = {"classification": 3, "regression": 1}
 SIZES = ((4, 3), (1, 5), (7, 1), (3, 0), (6, 4))
 """Support and query examples of five users: a single one, none, and none that divides another."""
@@ -120,7 +120,7 @@ def theta_of(
     random = torch.Generator().manual_seed(seed + 1000)
     head = model.head.init(random)
     width, outputs = FEATURES, head["output.bias"].shape[0]
-    setup = Setup(head, Inner(0.5, 3), width, outputs, random, DOMAINS)
+    setup = Setup(head, Inner(0.5, 3), width, outputs, random, DOMAINS, USERS)
     theta: Params = method.start(setup) if method.start else head
     return {
         name: (
@@ -183,4 +183,7 @@ def problem(**values: Any) -> Problem:
         "run.backend": "inline",
     }
     given = {key.replace("__", ".").replace("_", "-"): value for key, value in values.items()}
+    method = METHODS.get(given.get("method.name", ""))
+    if method is not None and "domains" in method.needs:
+        small["data.domains"] = DOMAINS
     return build(parse(small | given))

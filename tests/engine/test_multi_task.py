@@ -142,7 +142,7 @@ def test_new_users_start_from_their_groups_output_layer() -> None:
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_a_group_of_which_nobody_came_stays_where_it_is(optimizer: str) -> None:
     """Also with an optimizer that would drift on by its momentum."""
-    settings = ServerConfig(optimizer=optimizer, rate=0.1)
+    settings = ServerConfig.model_validate({"optimizer": optimizer, "rate": 0.1})
     model = model_of("mlp")
     theta = theta_of_groups(model, 3)
     state = begin(theta, settings)
@@ -155,4 +155,4 @@ def test_a_group_of_which_nobody_came_stays_where_it_is(optimizer: str) -> None:
 
 def test_users_without_domains_are_refused() -> None:
     with pytest.raises(ConfigError, match="needs users of at least two domains"):
-        problem(method__name="multi-task")
+        problem(method__name="multi-task", data__domains=1)
