@@ -17,9 +17,10 @@ def mmoe(features: int, outputs: int, hidden: int = 64, experts: int = 4) -> Hea
     Args:
         features: width D of the features.
         outputs: classes, or 1 for regression.
-        hidden: hidden units of each expert.
+        hidden: hidden units of all experts together, so that the head costs what `mlp` costs.
         experts: hidden layers.
     """
+    hidden = -(-hidden // experts)
     single = mlp(features, outputs, hidden).init
 
     def init(generator: torch.Generator) -> dict[str, Tensor]:

@@ -39,7 +39,7 @@ CLASSES = OUTPUTS["classification"]
 
 
 def with_experts(experts: int) -> Model:
-    return Model(mmoe(FEATURES, CLASSES, HIDDEN, experts), LOSSES["classification"])
+    return Model(mmoe(FEATURES, CLASSES, HIDDEN * experts, experts), LOSSES["classification"])
 
 
 def as_mlp(params: Params) -> dict[str, Tensor]:
