@@ -13,7 +13,7 @@ class HeadConfig(Section):
     name: Literal["auto", "linear", "mlp", "scale-shift", "mmoe"] = Field(
         "auto", description="see `fedmeta list heads`; auto: what the method needs, or `mlp`"
     )
-    hidden: Count = Field(64, description="`mlp`: hidden units; `mmoe`: those of all experts together")
+    hidden: Count = Field(64, description="hidden units; `mmoe`: those of all experts together")
     experts: Count = Field(4, description="`mmoe`: experts")
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from flwr.app import Message
 from torch import Tensor
 
 from clients import wire
@@ -188,7 +189,7 @@ def test_contributions_apart_are_those_that_are_summed() -> None:
 
 def test_who_sees_what(monkeypatch: pytest.MonkeyPatch) -> None:
     """On the wire: neither network nor embeddings in training, no single user's in judging."""
-    orders, replies = [], []
+    orders, replies = [], list[wire.Sum]()
     make, read = wire.order_message, wire.read_sum
 
     def spy(*args: object, **values: object) -> object:
@@ -196,8 +197,12 @@ def test_who_sees_what(monkeypatch: pytest.MonkeyPatch) -> None:
         orders.append((message.metadata.message_type, wire.params(args[0]), message))  # type: ignore[arg-type]
         return message
 
+    def overhear(message: Message) -> wire.Sum:
+        replies.append(read(message))
+        return replies[-1]
+
     monkeypatch.setattr(wire, "order_message", spy)
-    monkeypatch.setattr(wire, "read_sum", lambda m: replies.append(read(m)) or read(m))
+    monkeypatch.setattr(wire, "read_sum", overhear)
     run = problem(method__name="pfedhn", federation__rounds=2)
     over_inline(run)
     head = set(part(initial(run), is_head))
