@@ -18,7 +18,7 @@ from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
 from clients import memory, wire
-from fedmeta import cohort, config, evaluation, loop
+from fedmeta import cohort, config, evaluation, loop, tasks
 from fedmeta.problem import Problem, build
 from fedmeta.types import Params, Update
 
@@ -71,7 +71,8 @@ def contribution(
     failed: list[int] = []
     reasons: list[str] = []
     updates: list[Update] = []
-    pending = [users]
+    given = problem.config.data
+    pending = tasks.batches(problem.population, users, given.support + given.query)
     while pending:
         group = pending.pop(0)
         try:
@@ -115,14 +116,14 @@ def _update(
     made: Params,
 ) -> Update:
     method, ids = problem.method, [problem.population.store.ids[user] for user in users]
-    task = loop.tasks_of(problem, users, round_number)
+    task, gram = loop.prepared(problem, users, round_number)
     weight = loop.weights_of(problem, task)
     own = memory.load(store, ids, round_number, method.own(theta)) if method.own else {}
     own |= {**loop.facts_of(problem, users), **made}
     inner = loop.inner_of(problem, round_number)
     with torch.no_grad():
         update = cohort.contribute(
-            method, problem.model, theta, task, inner, weight, memory=own, apart=bool(made)
+            method, problem.model, theta, task, inner, weight, gram, memory=own, apart=bool(made)
         )
     if update.kept:
         there = [name for name, finite in zip(ids, update.finite.tolist(), strict=True) if finite]

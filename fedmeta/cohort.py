@@ -69,7 +69,7 @@ def contribute(
         raise ValueError(f"method {method.name!r} does not federate: it has nothing to contribute")
     step = method.contribute
     aligned = is_aligned(task.support, inner.batch)
-    tail = _dual_tail(method, model, dual)
+    tail = _dual_tail(method, model, dual, method.plain or method.plain_training)
 
     if tail is None:
 
@@ -90,9 +90,8 @@ def contribute(
             return Update(nothing, torch.zeros((), dtype=torch.float64), finite, {})
         own = {name: value[finite] for name, value in (memory or {}).items()}
         others = _of(task, finite)
-        found = contribute(
-            method, model, theta, others, inner, rest, dual=dual, memory=own, apart=apart
-        )
+        left = None if gram is None else Geometry(*(side[finite] for side in gram))
+        found = contribute(method, model, theta, others, inner, rest, left, dual, own, apart)
         return found._replace(finite=finite)
     leaves, weights = _weigh(part(sent, _leaves), weight)
     if apart:
@@ -123,7 +122,7 @@ def predict(
     Raises:
         ValueError: the dual form is forced where it does not apply.
     """
-    tail = _dual_tail(method, model, dual)
+    tail = _dual_tail(method, model, dual, method.plain)
     task = task._replace(query=task.query._replace(y=torch.full_like(task.query.y, torch.nan)))
     if tail is None:
         return [_plainly(method, model, theta, task, trial, memory or {}) for trial in trials]
@@ -199,8 +198,8 @@ def first(support: Examples, shots: int) -> Examples:
     return support._replace(weight=present.to(support.weight.dtype) / count)
 
 
-def _dual_tail(method: Method, model: Model, dual: bool | None) -> Tail | None:
-    possible = model.head.tail is not None and not method.plain
+def _dual_tail(method: Method, model: Model, dual: bool | None, plain: bool) -> Tail | None:
+    possible = model.head.tail is not None and not plain
     if dual and not possible:
         raise ValueError(
             f"the dual form needs a head with an affine first layer and a method without"

@@ -103,6 +103,8 @@ class Method:
             a direction of descent, so that for ``theta - phi`` one step of SGD at rate 1 is
             federated averaging.
         defaults: its settings where the config leaves them open.
+        sends: which of the server's parameters a user sends, by name; the wire is checked for it.
+        beside: prefixes of the names of what leaves beside them (counts, sums).
         keeps: what stays with the user, in words.
         newcomer: how a user who was not in training is handled, in words.
         cost: bytes and gradients in comparison with FedAvg, in words.
@@ -120,6 +122,9 @@ class Method:
         reports: figures of an adapted user that are reported beside his scores, by name.
         plain: whether it needs the weights themselves (a rate for each, their norms, their
             products), which rules out the dual form of the first layer.
+        plain_training: whether training alone does: users then own a first layer, or descend on
+            the query; a newcomer, who adapts from the server's parameters on the support set,
+            has the dual form.
         needs: what it cannot do without: `trunk` (a layer before the output layer), `classes`
             (classification), `domains`.
         head: the only head it works with, which `head.name = auto` then takes; None: any.
@@ -135,6 +140,8 @@ class Method:
     adapt: Adapt
     contribute: Contribute | None
     defaults: Defaults
+    sends: Callable[[str], bool] = lambda name: True
+    beside: tuple[str, ...] = ()
     keeps: str = "nothing"
     newcomer: str = "adapts on the support set"
     cost: str = "as FedAvg"
@@ -147,6 +154,7 @@ class Method:
     generator: Generator | None = None
     reports: Mapping[str, Report] = field(default_factory=dict)
     plain: bool = False
+    plain_training: bool = False
     needs: frozenset[str] = frozenset()
     head: str | None = None
     proximal: bool = False

@@ -109,7 +109,7 @@ PFEDHN = Method(
     communicates="a head of his own down, its delta up, each user's by itself",
     adapt=_fit,
     contribute=_delta,
-    defaults=Defaults(rate=1.0, steps=10),
+    defaults=Defaults(rate=1.0, steps=10, server_rate=2.0),
     newcomer="is sent the network and the mean embedding, fits an embedding on the support set",
     cost="bytes of FedAvg, but no sum over users; the network's on the server and to new users",
     start=_start,

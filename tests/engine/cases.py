@@ -47,9 +47,11 @@ INNERS = {
 }
 
 
-def forms(name: str, head: str) -> list[bool]:
-    """The values of ``dual`` that the method and the head allow."""
-    dual = model_of(head).head.tail is not None and not METHODS[name].plain
+def forms(name: str, head: str, training: bool = True) -> list[bool]:
+    """The values of ``dual`` that the method and the head allow, in training or for newcomers."""
+    method = METHODS[name]
+    plain = method.plain or (training and method.plain_training)
+    dual = model_of(head).head.tail is not None and not plain
     return [False, True] if dual else [False]
 
 
