@@ -42,6 +42,7 @@ def contribute(
     gram: Geometry | None = None,
     dual: bool | None = None,
     memory: Params | None = None,
+    apart: bool = False,
 ) -> Update:
     """The weighted sum of the contributions of a chunk of users.
 
@@ -55,6 +56,8 @@ def contribute(
         gram: :func:`fedmeta.gram.geometry` of the task, if it is at hand.
         dual: force or forbid the dual form; None: where it applies.
         memory: what the users own, ``(U, ...)`` each; None: newcomers all.
+        apart: return the contributions ``(finite users, ...)`` times their weights, which stand
+            under ``share/``, instead of the sum. In the plain form only.
 
     Returns:
         Sums in float64, without users whose contribution is not finite; what the others keep.
@@ -89,10 +92,12 @@ def contribute(
         own = {name: value[finite] for name, value in (memory or {}).items()}
         others = _of(task, finite)
         left = None if gram is None else Geometry(*(side[finite] for side in gram))
-        found = contribute(method, model, theta, others, inner, rest, left, dual, own)
+        found = contribute(method, model, theta, others, inner, rest, left, dual, own, apart)
         return found._replace(finite=finite)
     leaves, weights = _weigh(part(sent, _leaves), weight)
-    if tail is None:
+    if apart:
+        total: dict[str, Tensor] = {**leaves, SHARE: weights}
+    elif tail is None:
         total = {name: value.sum(0) for name, value in leaves.items()}
     else:
         total = sum_over_users(tail, leaves, task)
@@ -140,6 +145,29 @@ def _plainly(
         return learner.logits(method.adapt(learner, start, mine, trial.inner), mine.query)
 
     found: Tensor = vmap(one)(limited, dict(memory))
+    return found
+
+
+def report(
+    method: Method,
+    model: Model,
+    theta: Params,
+    task: Task,
+    trial: Trial,
+    memory: Params | None = None,
+) -> dict[str, Tensor]:
+    """A method's own figures ``(U,)`` of a chunk of new users after adaptation, by name."""
+    if not method.reports:
+        return {}
+    query = task.query._replace(y=torch.full_like(task.query.y, torch.nan))
+    limited = Task(first(task.support, trial.shots), query)
+    learner = Primal(model, is_aligned(limited.support, trial.inner.batch))
+
+    def one(mine: Task, own: Params) -> dict[str, Tensor]:
+        phi = method.adapt(learner, held(method, theta, own), mine, trial.inner)
+        return {name: figure(learner, phi, mine) for name, figure in method.reports.items()}
+
+    found: dict[str, Tensor] = vmap(one)(limited, dict(memory or {}))
     return found
 
 

@@ -20,6 +20,11 @@ def check(method: Method, head: Params, population: Population, config: Config) 
         ConfigError: what does not fit, and the nearest combination that does.
     """
     name, store = method.name, population.store
+    if method.head not in (None, config.head.name):
+        raise ConfigError(
+            f"method.name = {name!r} works with the head {method.head!r} alone, and head.name ="
+            f" {config.head.name!r}; use head.name = {method.head!r}, or leave it at 'auto'"
+        )
     if "trunk" in method.needs and not has_trunk(head):
         raise ConfigError(
             f"method.name = {name!r} needs a trunk to share, and head.name ="

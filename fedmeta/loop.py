@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedmeta import cohort, seeding
+from fedmeta import cohort, generation, seeding
 from fedmeta.config import Config
 from fedmeta.gram import Geometry
 from fedmeta.inner import Inner
@@ -123,12 +123,18 @@ def train(
             mine = Task(*(_only(side, dtype) for side in stacked))
             inner = inner_of(problem, round_number)
             facts = {n: v[0] for n, v in facts_of(problem, np.array([user])).items()}
-            start = held(method, state.meta, memory.get(user, {}) | facts)
+            made = generation.issue(problem, state.meta, np.array([user]))
+            given = {n: v[0] for n, v in made.items()} or state.meta
+            start = held(method, given, memory.get(user, {}) | facts)
             sent = method.contribute(Primal(problem.model), start, mine, inner)
             memory[user] = part(sent, lambda name: name.startswith(OWN))
             leaves = part(sent, lambda name: not name.startswith((OWN, SHARE)))
             w = (1.0 if share is None else float(share)) * float(sent.get(SHARE, 1.0))
-            total = add(total, {name: value.double() for name, value in leaves.items()}, w)
+            term = {name: w * value.double() for name, value in leaves.items()}
+            if method.generator is not None:
+                rows = {n: v[None] for n, v in term.items()} | {SHARE: torch.tensor([w]).double()}
+                term = generation.collect(problem, state.meta, np.array([user]), rows)
+            total = add(total, term)
             weight += w
         mean = {name: value / weight for name, value in total.items()}
         state = step(problem, state, mean)

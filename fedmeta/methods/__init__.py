@@ -21,13 +21,17 @@ from fedmeta.methods.mann import MANN
 from fedmeta.methods.meta_networks import META_NETWORKS
 from fedmeta.methods.meta_sgd import META_SGD
 from fedmeta.methods.method import Method
+from fedmeta.methods.mmoe import MMOE
+from fedmeta.methods.multi_task import MULTI_TASK
 from fedmeta.methods.per_fedavg import PER_FEDAVG
+from fedmeta.methods.pfedhn import PFEDHN
 from fedmeta.methods.pfedme import PFEDME
 from fedmeta.methods.protomaml import PROTOMAML, PROTOMAMLN
 from fedmeta.methods.protonet import PROTONET, PROTONET_FROZEN
 from fedmeta.methods.relation import RELATION
 from fedmeta.methods.reptile import REPTILE
 from fedmeta.methods.ridge import RIDGE
+from fedmeta.methods.scale_shift import SCALE_SHIFT
 from fedmeta.methods.siamese import SIAMESE
 
 BASELINES = (LOCAL, BIAS, FEDAVG, FEDAVG_FT, FEDPROX)
@@ -38,9 +42,22 @@ METRIC = (PROTONET_FROZEN, PROTONET, PROTOMAML, PROTOMAMLN, RELATION, SIAMESE, K
 MEMORY = (MANN, META_NETWORKS)
 CLOSED = (RIDGE,)
 
+MIXTURE = (MMOE, MULTI_TASK, SCALE_SHIFT)
+GENERATED = (PFEDHN,)
+
 METHODS: dict[str, Method] = {
     method.name: method
-    for family in (BASELINES, DELTA, GRADIENT, SPLIT, METRIC, MEMORY, CLOSED)
+    for family in (
+        BASELINES,
+        DELTA,
+        GRADIENT,
+        SPLIT,
+        METRIC,
+        MEMORY,
+        CLOSED,
+        MIXTURE,
+        GENERATED,
+    )
     for method in family
 }
 

@@ -10,8 +10,11 @@ from fedmeta.sections.section import Count, Fraction, Natural, NonNegative, Posi
 class HeadConfig(Section):
     """The small model that users adapt."""
 
-    name: Literal["linear", "mlp"] = Field("mlp", description="see `fedmeta list heads`")
-    hidden: Count = Field(64, description="`mlp`: hidden units")
+    name: Literal["auto", "linear", "mlp", "scale-shift", "mmoe"] = Field(
+        "auto", description="see `fedmeta list heads`; auto: what the method needs, or `mlp`"
+    )
+    hidden: Count = Field(64, description="hidden units; `mmoe`: those of all experts together")
+    experts: Count = Field(4, description="`mmoe`: experts")
 
 
 class MethodConfig(Section):
@@ -108,4 +111,12 @@ class MethodConfig(Section):
     )
     difference: Positive = Field(
         0.01, description="`per-fedavg`: delta, the half width of those differences"
+    )
+    embedding: Count = Field(8, description="`pfedhn`: width of the users' embeddings")
+    generator_hidden: Count = Field(
+        16, description="`pfedhn`: hidden units of the network that makes initializations"
+    )
+    embedding_rate: NonNegative = Field(
+        10.0,
+        description="`pfedhn`: rate of a new user's embedding over the inner rate",
     )
