@@ -76,7 +76,8 @@ def contribution(
                 failed.append(int(group[0]))
                 reasons.append(traceback.format_exc())
             continue
-        updates.append(update)
+        if bool(update.finite.any()):
+            updates.append(update)
         for user in group[~update.finite.cpu().numpy()].tolist():
             failed.append(user)
             reasons.append("its contribution is not finite: it diverged; lower method.rate")

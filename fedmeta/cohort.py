@@ -186,7 +186,7 @@ def _leaves(name: str) -> bool:
 
 def _finite(leaves: Params) -> Tensor:
     """Which users have finite numbers only, bool ``(U,)``."""
-    sums = torch.stack([value.flatten(1).sum(1) for value in leaves.values()])
+    sums = torch.stack([value.reshape(len(value), -1).sum(1) for value in leaves.values()])
     return sums.isfinite().all(0)
 
 

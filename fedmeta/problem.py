@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fedmeta import backbones, fitness, seeding
+from fedmeta import backbones, fitness, public, seeding
 from fedmeta.config import Config, ConfigError
 from fedmeta.data.sources import load
 from fedmeta.heads import HEADS
@@ -119,8 +119,15 @@ def initial(problem: Problem) -> dict[str, Tensor]:
     head = problem.model.head.init(generator)
     if problem.method.start is None:
         return head
-    width, outputs = problem.population.features.shape[1], problem.population.outputs
-    return problem.method.start(Setup(head, problem.train, width, outputs, generator))
+    config, population = problem.config, problem.population
+    width = population.features.shape[1]
+    shown = torch.empty(0, width)
+    if "public" in problem.method.needs:
+        shown = public.sample(population, config.run.seed, config.method.public_examples)
+    domains = len(population.store.domains)
+    return problem.method.start(
+        Setup(head, problem.train, width, population.outputs, generator, domains, shown)
+    )
 
 
 _POPULATIONS: dict[object, Population] = {}

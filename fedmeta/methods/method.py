@@ -51,6 +51,8 @@ class Setup(NamedTuple):
         features: width of the features.
         outputs: classes, or 1 for regression.
         generator: a seeded stream of its own.
+        domains: number of domains; 0 where there are none.
+        public: features ``(n, D)`` of the public set, for methods that need one.
     """
 
     head: Params
@@ -58,6 +60,8 @@ class Setup(NamedTuple):
     features: int
     outputs: int
     generator: torch.Generator
+    domains: int = 0
+    public: Tensor = torch.empty(0, 0)
 
 
 @dataclass(frozen=True)
@@ -90,10 +94,15 @@ class Method:
         predict: logits of the query where they are not the head's at the adapted parameters.
         finish: ``(mean contribution, server's parameters) -> mean contribution``, on the server
             before its outer step.
+        statistics: prefixes of what the server moves by just what ``finish`` gives, past its
+            outer optimizer: running means and the like.
         plain: whether it needs the weights themselves (a rate for each, their norms, their
             products), which rules out the dual form of the first layer.
         needs: what it cannot do without: `trunk` (a layer before the output layer), `classes`
-            (classification), `domains`.
+            (classification), `domains`, `public` (a set of examples without labels that
+            everyone may see), `key` (a number of the user's own to draw by).
+        weighs: whether the weight of a user depends on his data; the sum of weights then tells
+            of him too, and a bound on his contribution does not bound his effect on the mean.
         proximal: whether the inner loop is held near theta with weight ``method.mu``.
         personalizes: whether ``adapt`` does anything.
         tunes: whether rate and steps of personalization are worth choosing on validation users.
@@ -115,8 +124,10 @@ class Method:
     own: Callable[[Params], dict[str, Tensor]] | None = None
     predict: Predict | None = None
     finish: Callable[[Params, Params], dict[str, Tensor]] | None = None
+    statistics: tuple[str, ...] = ()
     plain: bool = False
     needs: frozenset[str] = frozenset()
+    weighs: bool = False
     proximal: bool = False
     personalizes: bool = True
     tunes: bool = True

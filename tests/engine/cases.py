@@ -18,7 +18,7 @@ from fedmeta.params import OWN, SHARE, add, part
 from fedmeta.problem import Problem, build
 from fedmeta.types import Examples, Params, Task
 
-FEATURES, HIDDEN = 6, 5
+FEATURES, HIDDEN, DOMAINS, PUBLIC = 6, 5, 3, 4
 OUTPUTS = {"classification": 3, "regression": 1}
 SIZES = ((4, 3), (1, 5), (7, 1), (3, 0), (6, 4))
 """Support and query examples of five users: a single one, none, and none that divides another."""
@@ -118,7 +118,8 @@ def theta_of(
     random = torch.Generator().manual_seed(seed + 1000)
     head = model.head.init(random)
     width, outputs = FEATURES, head["output.bias"].shape[0]
-    setup = Setup(head, Inner(0.5, 3), width, outputs, random)
+    public = torch.randn(PUBLIC, width, generator=random)
+    setup = Setup(head, Inner(0.5, 3), width, outputs, random, DOMAINS, public)
     theta: Params = method.start(setup) if method.start else head
     return {
         name: (
