@@ -35,7 +35,7 @@ def uniform(key: Tensor, stream: int, count: int) -> Tensor:
     tensor([True, True])
     """
     high = _shifted(bits(key, stream, count), 11).double()
-    return high * 2.0**-53
+    return high.mul(2.0**-53)
 
 
 def _mix(state: Tensor) -> Tensor:
