@@ -1,5 +1,6 @@
 """Several methods on the same users, splits and budgets: which differences are real."""
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from itertools import combinations
@@ -22,6 +23,9 @@ from fedmeta.statistics import achieved_share, gain, hurt_share, interval
 from strategies.events import Listener, ignore
 
 DEFAULT_METHODS = ("local", "fedavg", "fedavg-ft", "reptile", "maml")
+PLAN = "plan.json"
+"""Methods and seeds of a comparison, for who takes it up again."""
+
 Listeners = Callable[[str], Listener]
 """A listener for each run, by its label."""
 
@@ -55,6 +59,7 @@ def compare(
     out: Path | None = None,
     listeners: Listeners = lambda label: ignore,
     encoded: Encoded | None = None,
+    resume: Path | None = None,
 ) -> Comparison:
     """Run each method with each seed on one set of workers and compare the test users.
 
@@ -65,9 +70,11 @@ def compare(
         out: folder, new or empty; each run has a folder in it.
         listeners: gives a listener for each run.
         encoded: told about the encoding of texts.
+        resume: folder of a comparison that was left; its runs go on where they were.
 
     Raises:
         ConfigError, ValueError: settings or data that cannot be run.
+        CheckpointError: checkpoints that are damaged, or another config's.
         ClientError: a client failed.
     """
     unknown = [name for name in methods if name not in METHODS]
@@ -77,10 +84,15 @@ def compare(
             f" methods out of {', '.join(METHODS)}"
         )
     began = time.perf_counter()
-    artifacts.check_folder(out or config.run.out)
+    if resume is None:
+        artifacts.check_folder(out or config.run.out)
     backbone_s = prepare(config, encoded)
-    folder = artifacts.make_folder(out or config.run.out, config.run.name or "compare")
-    artifacts.write_config(folder, config)
+    if resume is None:
+        folder = artifacts.make_folder(out or config.run.out, config.run.name or "compare")
+        artifacts.write_config(folder, config)
+    else:
+        folder = artifacts.reopen(resume)
+    artifacts.write_json(folder / PLAN, {"methods": list(methods), "seeds": seeds})
     runs: dict[str, list[Run]] = {name: [] for name in dict.fromkeys(methods)}
     with open_backend(config.run, client_app) as make_grid:
         timings = {
@@ -93,11 +105,32 @@ def compare(
                 mine = with_method(config, name, seed)
                 label = f"{name}, seed {seed}" if seeds > 1 else name
                 run = run_on(
-                    make_grid, mine, folder / f"{name}-seed{seed}", listeners(label), timings
+                    make_grid,
+                    mine,
+                    folder / f"{name}-seed{seed}",
+                    listeners(label),
+                    timings,
+                    resume is not None,
                 )
                 runs[name].append(run)
                 timings = {"backbone_s": 0.0, "startup_s": 0.0}  # paid once, by the first run
     return _finish(folder, config, runs)
+
+
+def planned(folder: Path) -> tuple[list[str], int]:
+    """Methods and number of seeds of a comparison that was left.
+
+    Raises:
+        ConfigError: no comparison was begun in the folder.
+    """
+    try:
+        plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+        return [str(name) for name in plan["methods"]], int(plan["seeds"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"--resume {str(folder)!r}: {PLAN} cannot be read ({error}); expected the folder of a"
+            " comparison"
+        ) from None
 
 
 def shared_settings(config: Config) -> list[str]:

@@ -45,6 +45,7 @@ class Population:
         judge: rows to score, or None where they are what adaptation left over.
         keys: stable 64-bit identity of each user.
         home: the domain of most of a user's examples, int64 ``(users,)``; 0 where there are none.
+        across: whether support and query of a training user come from different domains.
     """
 
     store: UserStore
@@ -56,6 +57,7 @@ class Population:
     judge: Rows | None
     keys: NDArray[np.uint64]
     home: NDArray[np.int64]
+    across: bool = False
 
     @property
     def outputs(self) -> int:
@@ -82,7 +84,7 @@ def populate(
     if not np.isfinite(features).all():
         row = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
         raise ValueError(f"features of {store.name!r} are not finite at item {row}")
-    held_out: NDArray[np.bool_] | None = None
+    held_out = store.query
     if config.unseen_items and store.fold is not None:
         held_out = np.equal(store.fold, UNSEEN_FOLD)
     train = np.repeat(store.split == 0, store.sizes())
@@ -105,6 +107,7 @@ def populate(
         judge=None if held_out is None else _rows(store, held_out),
         keys=seeding.keys(store.ids, "user"),
         home=_home(store),
+        across=config.tasks == "domain-generalization",
     )
 
 

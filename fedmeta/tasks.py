@@ -2,14 +2,15 @@
 
 The order of a user's examples is a seeded permutation of them that depends on the seed, the
 purpose, the user and the round alone. The first K are the support set, the rest is the query:
-the two are disjoint by construction.
+the two are disjoint by construction. Episodes have a support and a query of their own, and where
+domains are to be generalized over, the two sides of a training user have none in common.
 """
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedmeta import seeding
+from fedmeta import across, seeding
 from fedmeta.population import Population, Rows
 from fedmeta.types import Examples, Task
 
@@ -32,15 +33,22 @@ def training(
     Returns:
         A task stacked over the users.
     """
-    order, sizes = _permuted(population, users, stream)
+    if population.store.query is None:
+        order, sizes = _permuted(population, users, stream)
+        given = np.minimum(sizes, support)
+    else:
+        order, sizes = _padded(_all(population), users)
+        given = population.learn.sizes(users)
     if not splits:
         return Task(
             _examples(population, order, np.minimum(sizes, support + query)),
             _examples(population, order, np.zeros_like(sizes)),
         )
+    if population.across:
+        order, given = across.parted(population, users, stream, order, sizes)
     return Task(
-        _examples(population, order, np.minimum(sizes, support)),
-        _examples(population, order[:, support:], np.clip(sizes - support, 0, query)),
+        _examples(population, order, np.minimum(given, support)),
+        _examples(population, _after(order, given), np.clip(sizes - given, 0, query)),
     )
 
 
@@ -50,7 +58,11 @@ def judging(population: Population, users: Indices, stream: int, support: int) -
     With `data.unseen-items` the support comes from the folds that training may see and the
     query is the held-out fold.
     """
-    order, sizes = _permuted(population, users, stream)
+    order, sizes = (
+        _permuted(population, users, stream)
+        if population.store.query is None
+        else _padded(population.learn, users)
+    )
     given = _examples(population, order, np.minimum(sizes, support))
     if population.judge is None:
         return Task(given, _examples(population, order[:, support:], sizes - support))
@@ -80,6 +92,18 @@ def chunks(
             out.append([])
         out[-1].append(user)
     return [np.array(chunk, dtype=np.int64) for chunk in out]
+
+
+def _all(population: Population) -> Rows:
+    """All rows of all users."""
+    offsets = population.store.offsets
+    return Rows(np.arange(offsets[-1], dtype=np.int64), offsets)
+
+
+def _after(order: Indices, start: Indices) -> Indices:
+    """The rows of each user from a position of his own on; what follows the last repeats it."""
+    position = start[:, None] + np.arange(order.shape[1], dtype=np.int64)[None, :]
+    return np.take_along_axis(order, np.minimum(position, order.shape[1] - 1), axis=1)
 
 
 def _permuted(population: Population, users: Indices, stream: int) -> tuple[Indices, Indices]:
