@@ -66,7 +66,7 @@ def contribute(
         raise ValueError(f"method {method.name!r} does not federate: it has nothing to contribute")
     step = method.contribute
     aligned = is_aligned(task.support, inner.batch)
-    tail = _dual_tail(method, model, dual)
+    tail = _dual_tail(method.plain, model, dual)
 
     if tail is None:
 
@@ -116,7 +116,7 @@ def predict(
     Raises:
         ValueError: the dual form is forced where it does not apply.
     """
-    tail = _dual_tail(method, model, dual)
+    tail = _dual_tail(method.plain and not method.adapts_dual, model, dual)
     task = task._replace(query=task.query._replace(y=torch.full_like(task.query.y, torch.nan)))
     if tail is None:
         return [_plainly(method, model, theta, task, trial, memory or {}) for trial in trials]
@@ -169,12 +169,13 @@ def first(support: Examples, shots: int) -> Examples:
     return support._replace(weight=present.to(support.weight.dtype) / count)
 
 
-def _dual_tail(method: Method, model: Model, dual: bool | None) -> Tail | None:
-    possible = model.head.tail is not None and not method.plain
+def _dual_tail(plain: bool, model: Model, dual: bool | None) -> Tail | None:
+    possible = model.head.tail is not None and not plain
     if dual and not possible:
         raise ValueError(
             f"the dual form needs a head with an affine first layer and a method without"
-            f" per-weight rates; got head {model.head.name!r} and method {method.name!r}"
+            f" per-weight rates; got head {model.head.name!r} and a method that is"
+            f" {'plain' if plain else 'not plain'}"
         )
     return model.head.tail if possible and dual is not False else None
 

@@ -34,8 +34,7 @@ def uniform(key: Tensor, stream: int, count: int) -> Tensor:
     >>> uniform(torch.tensor(3), 5, 2) == uniform(torch.tensor(3), 5, 3)[:2]
     tensor([True, True])
     """
-    high = _shifted(bits(key, stream, count), 11).double()
-    return high.mul(2.0**-53)
+    return torch.div(_shifted(bits(key, stream, count), 11).double(), 2**53)
 
 
 def _mix(state: Tensor) -> Tensor:

@@ -154,6 +154,17 @@ class Dual:
             **g,
         }
 
+    def dot(self, a: Params, b: Params) -> Tensor:
+        """See :class:`fedmeta.learner.Learner`: ``<A X, B X>`` is the sum of ``A X X^T * B``."""
+        terms = []
+        for name, value in a.items():
+            side = "query" if name.endswith("@query") else "support"
+            if name.startswith(self.weight) and side == "query":
+                raise ValueError("inner products of query features are not kept in the dual form")
+            mine = value @ self.gram[side] if name == self.weight else value
+            terms.append((mine * b[name]).flatten(1).sum(1))
+        return torch.stack(terms).sum(0)
+
     def minibatch(self, examples: Examples, step: int, size: int) -> Examples:
         """See :class:`fedmeta.learner.Learner`."""
         if not size:

@@ -46,6 +46,10 @@ class Learner(Protocol):
         """Gradient of any scalar function of the parameters, through all it computes."""
         ...
 
+    def dot(self, a: Params, b: Params) -> Tensor:
+        """Inner product of two gradients of :meth:`grad` on the same side of the task."""
+        ...
+
     def minibatch(self, examples: Examples, step: int, size: int) -> Examples:
         """The step's minibatch: ``size`` examples, cyclically in their order; 0 gives all."""
         ...
@@ -81,6 +85,10 @@ class Primal:
         """See :class:`Learner`."""
         found: dict[str, Tensor] = grad(function)(dict(params))
         return found
+
+    def dot(self, a: Params, b: Params) -> Tensor:
+        """See :class:`Learner`."""
+        return torch.stack([(value * b[name]).sum() for name, value in a.items()]).sum()
 
     def minibatch(self, examples: Examples, step: int, size: int) -> Examples:
         """See :class:`Learner`."""

@@ -51,6 +51,10 @@ class Objective:
         """Gradient of any function, as the model's."""
         return self.learner.through(function, params)
 
+    def dot(self, a: Params, b: Params) -> Tensor:
+        """As the model's."""
+        return self.learner.dot(a, b)
+
     def minibatch(self, examples: Examples, step: int, size: int) -> Examples:
         """As the model's."""
         return self.learner.minibatch(examples, step, size)

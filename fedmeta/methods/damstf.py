@@ -13,8 +13,10 @@ what a user has and did not label. Query examples, which are scored, are never a
 3. He trains from theta again, on ``L + method.pseudo-weight * sum_j w_j l_j``.
 
 After Lu et al. 2023, without their domain adversary: in training, a user's examples are of one
-domain here, and an adversary would need those of others.
+domain here, and an adversary would need those of others. The weights are those of the full batch.
 """
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -23,20 +25,20 @@ from torch.nn.functional import one_hot
 from fedmeta.inner import Inner, descend
 from fedmeta.learner import Learner
 from fedmeta.methods.method import Defaults, Method
-from fedmeta.objective import Objective
-from fedmeta.params import is_head, part, subtract
+from fedmeta.params import subtract
 from fedmeta.types import Examples, Params, Task
 
 
 def labelled(weight: Tensor, share: float) -> Tensor:
-    """Which examples keep their labels, bool ``(N,)``: the first of those that are present.
+    """Which examples keep their labels, bool ``(..., N)``: the first of those that are present.
 
     >>> labelled(torch.tensor([0.25, 0.25, 0.25, 0.25, 0.0]), 0.5)
     tensor([ True,  True, False, False, False])
     """
     present = weight > 0
-    hidden = (present.sum().double() * share).floor()
-    return present & (present.cumsum(0) <= present.sum() - hidden)
+    count = present.sum(-1, keepdim=True)
+    hidden = (count.double() * share).floor()
+    return present & (present.cumsum(-1) <= count - hidden)
 
 
 def alignments(learner: Learner, theta: Params, known: Examples, guessed: Examples) -> Tensor:
@@ -45,45 +47,32 @@ def alignments(learner: Learner, theta: Params, known: Examples, guessed: Exampl
 
     def along(free: Params) -> Tensor:
         weighted = learner.grad(theta, guessed._replace(weight=free["weight"]))
-        return torch.stack([(weighted[n] * v).sum() for n, v in downhill.items()]).sum()
+        return learner.dot(downhill, weighted)
 
     # The gradient of a weighted loss is linear in the weights: its derivative is all of them.
     return learner.through(along, {"weight": torch.ones_like(guessed.weight)})["weight"]
 
 
 def _trained(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
-    x, y, weight = task.support
-    known = labelled(weight, inner.options.unlabelled_share).to(x)
-    hidden = (weight > 0).to(x) - known
-    y = y * known  # from here on nothing can look at the labels that are hidden
-    count = known.sum().clamp(min=1.0)
-    # The mean over all examples of this is the mean over the labelled ones.
-    first = known * (weight > 0).sum() / count
-    phi = _descended(learner, theta, Examples(x, y, weight), first, inner)
-    guess = one_hot(learner.logits(phi, task.support).argmax(0), len(y)).mT.to(y) * hidden
-    pull = alignments(
-        learner, theta, Examples(x, y, known / count), Examples(x, guess, weight)
-    ).clamp(min=0.0)
+    support, inner = task.support, replace(inner, batch=0)
+    known = labelled(support.weight, inner.options.unlabelled_share).to(support.weight)
+    hidden = (support.weight > 0).to(known) - known
+    known = known / known.sum(-1, keepdim=True).clamp(min=1.0)
+    # From here on nothing can look at the labels that are hidden.
+    y = support.y * (known > 0)[..., None, :]
+    given = Examples(support.x, y, known)
+    phi = descend(learner, theta, given, inner)
+    best = learner.logits(phi, support).argmax(-2)
+    guess = one_hot(best, y.shape[-2]).mT.to(y) * hidden[..., None, :]
+    pull = alignments(learner, theta, given, Examples(support.x, guess, hidden)).clamp(min=0.0)
     pull = pull * hidden
-    share = pull / pull.sum().clamp(min=torch.finfo(pull.dtype).tiny)
-    both = first + inner.options.pseudo_weight * (weight > 0).sum() * share
-    return _descended(learner, theta, Examples(x, y + guess, weight), both, inner)
-
-
-def _descended(
-    learner: Learner, theta: Params, examples: Examples, importance: Tensor, inner: Inner
-) -> Params:
-    """Descend on the mean of importance times loss."""
-
-    def loss(params: Params, told: Examples) -> Tensor:
-        return learner.loss(params, Examples(told.x, told.y[:-1], told.weight * told.y[-1]))
-
-    told = examples._replace(y=torch.cat([examples.y, importance[None]]))
-    return descend(Objective(learner, loss), theta, told, inner)
+    share = pull / pull.sum(-1, keepdim=True).clamp(min=torch.finfo(pull.dtype).tiny)
+    both = Examples(support.x, y + guess, known + inner.options.pseudo_weight * share)
+    return descend(learner, theta, both, inner)
 
 
 def _contribute(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
-    return subtract(theta, part(_trained(learner, theta, task, inner), is_head))
+    return subtract(theta, _trained(learner, theta, task, inner))
 
 
 DAMSTF = Method(
@@ -95,8 +84,8 @@ DAMSTF = Method(
     contribute=_contribute,
     defaults=Defaults(rate=1.0, steps=10),
     newcomer="trains himself on the support set, of which a part counts as unlabelled",
-    cost="bytes as FedAvg; twice the gradients and one by example, in the plain form",
+    cost="bytes as FedAvg; twice the gradients, and one for each example",
     general=True,
-    plain=True,
+    batches=False,
     needs=frozenset({"classes"}),
 )

@@ -151,5 +151,6 @@ META_FINE_TUNING = Method(
     finish=_finish,
     statistics=(_PREFIX,),
     plain=True,
+    adapts_dual=True,
     needs=frozenset({"classes", "domains", "key"}),
 )

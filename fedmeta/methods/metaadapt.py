@@ -31,7 +31,7 @@ def _start(setup: Setup) -> dict[str, Tensor]:
 
 
 def _own(theta: Params) -> dict[str, Tensor]:
-    return {DOMAIN: torch.zeros((), dtype=torch.int64, device=theta["output.bias"].device)}
+    return {DOMAIN: torch.zeros((), dtype=torch.int64, device=next(iter(theta.values())).device)}
 
 
 def cosine(a: Params, b: Params) -> Tensor:
@@ -93,6 +93,7 @@ METAADAPT = Method(
     finish=_finish,
     statistics=(_PREFIX,),
     plain=True,
+    adapts_dual=True,
     needs=frozenset({"domains"}),
     weighs=True,
 )

@@ -98,6 +98,9 @@ class Method:
             outer optimizer: running means and the like.
         plain: whether it needs the weights themselves (a rate for each, their norms, their
             products), which rules out the dual form of the first layer.
+        adapts_dual: whether ``adapt``, unlike ``contribute``, can do without them: it treats the
+            head linearly and nothing else.
+        batches: whether it can take minibatches.
         needs: what it cannot do without: `trunk` (a layer before the output layer), `classes`
             (classification), `domains`, `public` (a set of examples without labels that
             everyone may see), `key` (a number of the user's own to draw by).
@@ -126,6 +129,8 @@ class Method:
     finish: Callable[[Params, Params], dict[str, Tensor]] | None = None
     statistics: tuple[str, ...] = ()
     plain: bool = False
+    adapts_dual: bool = False
+    batches: bool = True
     needs: frozenset[str] = frozenset()
     weighs: bool = False
     proximal: bool = False

@@ -51,6 +51,11 @@ def forms(name: str, head: str) -> list[bool]:
     return [False, True] if dual else [False]
 
 
+def adapting_forms(name: str, head: str) -> list[bool]:
+    """The values of ``dual`` that they allow when a new user adapts."""
+    return forms("fedavg" if METHODS[name].adapts_dual else name, head)
+
+
 def predicted(method: Method, learner: Primal, theta: Params, mine: Task, inner: Inner) -> Tensor:
     """Query logits of one newcomer."""
     start = held(method, theta, {})
@@ -118,7 +123,7 @@ def theta_of(
     random = torch.Generator().manual_seed(seed + 1000)
     head = model.head.init(random)
     width, outputs = FEATURES, head["output.bias"].shape[0]
-    public = torch.randn(PUBLIC, width, generator=random)
+    public = torch.randn(PUBLIC, width, generator=torch.Generator().manual_seed(seed))
     setup = Setup(head, Inner(0.5, 3), width, outputs, random, DOMAINS, public)
     theta: Params = method.start(setup) if method.start else head
     return {
@@ -181,5 +186,7 @@ def problem(**values: Any) -> Problem:
         "evaluation.bootstrap": 100,
         "run.backend": "inline",
     }
+    if "domains" in METHODS[values.get("method__name", "maml")].needs:
+        small["data.domains"] = 2
     given = {key.replace("__", ".").replace("_", "-"): value for key, value in values.items()}
     return build(parse(small | given))
