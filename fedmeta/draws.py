@@ -34,7 +34,8 @@ def uniform(key: Tensor, stream: int, count: int) -> Tensor:
     >>> uniform(torch.tensor(3), 5, 2) == uniform(torch.tensor(3), 5, 3)[:2]
     tensor([True, True])
     """
-    return torch.div(_shifted(bits(key, stream, count), 11).double(), 2**53)
+    found: Tensor = _shifted(bits(key, stream, count), 11).double() / 2**53
+    return found
 
 
 def _mix(state: Tensor) -> Tensor:
@@ -46,4 +47,5 @@ def _mix(state: Tensor) -> Tensor:
 
 def _shifted(z: Tensor, by: int) -> Tensor:
     """``z >> by`` of unsigned numbers, where torch's shift of signed ones copies the sign."""
-    return (z >> by) & (2 ** (64 - by) - 1)
+    moved: Tensor = z >> by
+    return moved & (2 ** (64 - by) - 1)

@@ -59,7 +59,7 @@ def _trained(learner: Learner, theta: Params, task: Task, inner: Inner) -> Param
     hidden = (support.weight > 0).to(known) - known
     known = known / known.sum(-1, keepdim=True).clamp(min=1.0)
     # From here on nothing can look at the labels that are hidden.
-    y = support.y * (known > 0)[..., None, :]
+    y = torch.where((known > 0)[..., None, :], support.y, 0.0)
     given = Examples(support.x, y, known)
     phi = descend(learner, theta, given, inner)
     best = learner.logits(phi, support).argmax(-2)
