@@ -34,8 +34,7 @@ def uniform(key: Tensor, stream: int, count: int) -> Tensor:
     >>> uniform(torch.tensor(3), 5, 2) == uniform(torch.tensor(3), 5, 3)[:2]
     tensor([True, True])
     """
-    found: Tensor = _shifted(bits(key, stream, count), 11).double() / 2**53
-    return found
+    return _shifted(bits(key, stream, count), 11).double() / 2**53
 
 
 def _mix(state: Tensor) -> Tensor:
@@ -47,5 +46,4 @@ def _mix(state: Tensor) -> Tensor:
 
 def _shifted(z: Tensor, by: int) -> Tensor:
     """``z >> by`` of unsigned numbers, where torch's shift of signed ones copies the sign."""
-    moved: Tensor = z >> by
-    return moved & (2 ** (64 - by) - 1)
+    return (z >> by) & ((1 << (64 - by)) - 1)

@@ -101,7 +101,7 @@ def test_the_whole_of_it_step_by_step(head: str) -> None:
     for j in range(3):
         pseudo[guess[:, 3 + j].argmax(), j] = 1.0
     pull = alignments(learner, theta, known, Examples(x[3:], pseudo, third)).clamp(min=0)
-    assert 0 < int((pull > 0).sum())
+    assert int((pull > 0).sum()) > 0
     weight = torch.cat([third, 0.5 * pull / pull.sum()])
     joint = Examples(x, torch.cat([y[:, :3], pseudo], 1), weight)
     phi = descend(learner, theta, joint, settings)
@@ -116,7 +116,7 @@ def sent_at(theta: Params, task: Task, settings: Inner, dual: bool, head: str) -
 
 
 def test_minibatches_are_refused() -> None:
-    with pytest.raises(ConfigError, match="set method.batch = 0"):
+    with pytest.raises(ConfigError, match=r"set method\.batch = 0"):
         problem(method__name="damstf", method__batch=5)
     settings = replace(inner(), batch=2)
     task = tasks(75, ((4, 2),))
