@@ -96,10 +96,8 @@ def test_the_whole_of_it_step_by_step(head: str) -> None:
     x, y, _ = only(task, 0).support
     settings, third = inner(), torch.full((3,), 1 / 3, dtype=torch.float64)
     known = Examples(x[:3], y[:, :3], third)
-    guess = learner.logits(descend(learner, theta, known, settings), Examples(x, y, third))
-    pseudo = torch.zeros(3, 3, dtype=torch.float64)
-    for j in range(3):
-        pseudo[guess[:, 3 + j].argmax(), j] = 1.0
+    phi = descend(learner, theta, known, settings)
+    pseudo = torch.softmax(learner.logits(phi, Examples(x[3:], y[:, 3:], third)), 0)
     pull = alignments(learner, theta, known, Examples(x[3:], pseudo, third)).clamp(min=0)
     assert int((pull > 0).sum()) > 0
     weight = torch.cat([third, 0.5 * pull / pull.sum()])
