@@ -5,8 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedmeta import cohort, evaluation, loop
-from fedmeta.cohort import Trial
+from fedmeta import cohort, loop
 from fedmeta.config import ConfigError
 from fedmeta.heads import HEADS
 from fedmeta.inner import Inner
@@ -14,7 +13,6 @@ from fedmeta.methods import METHODS
 from fedmeta.methods.metaadapt import cosine
 from fedmeta.params import DOMAIN, is_head, part
 from fedmeta.sections.method import MethodConfig
-from fedmeta.statistics import interval
 from fedmeta.types import Params
 from tests.engine.cases import distance, flat, model_of, problem, select, tasks, theta_of
 
@@ -74,7 +72,7 @@ def test_weights_and_reference_by_their_formula(head: str) -> None:
     # Users 1 and 2 are of the target domain, with weights 2 and 1, whatever their shares.
     newest = (2 * g[1] + g[2]) / 3
     found = reference - of(moved, "reference/").numpy()
-    np.testing.assert_allclose(found, (reference + newest) / 2, rtol=1e-10)
+    np.testing.assert_allclose(found, 0.9 * reference + 0.1 * newest, rtol=1e-10)
 
 
 def test_without_target_users_the_reference_stays() -> None:
@@ -112,24 +110,3 @@ def test_a_hot_run_is_one_of_maml_and_a_cold_one_is_not() -> None:
 def test_a_target_that_is_not_there_is_refused() -> None:
     with pytest.raises(ConfigError, match="domains 0 to 1"):
         problem(method__name="metaadapt", method__target_domain=2)
-
-
-@pytest.mark.slow
-def test_it_beats_uniform_weights_when_half_of_the_users_are_off_domain() -> None:
-    """Accuracy of test users of the target domain: 95 % interval of the paired gain over maml."""
-    small = {
-        "data__users": 600, "data__heterogeneity": 0.5, "data__domains": 2, "data__messages": 1200,
-        "data__support": 10, "data__query": 30, "data__examples": 50, "head__name": "mlp",
-        "head__hidden": 32, "federation__rounds": 40, "federation__users_per_round": 50,
-    }  # fmt: skip
-    after = {}
-    for name in ("maml", "metaadapt"):
-        run = problem(method__name=name, **small)
-        *_, state = loop.train(run)
-        users = run.population.store.users("test")
-        users = users[run.population.home[users] == 0]
-        assert 0.3 < (run.population.home == 0).mean() < 0.7
-        scores = evaluation.evaluate(run, state.meta, users, [Trial(run.adapt, 10)])
-        after[name] = scores[0, 0]
-    found = interval(after["metaadapt"] - after["maml"], 2000)
-    assert found.low > 0
