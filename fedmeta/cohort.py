@@ -210,7 +210,8 @@ def _dual_tail(method: Method, model: Model, dual: bool | None, training: bool) 
     if dual and not possible:
         raise ValueError(
             f"the dual form needs a head with an affine first layer and a method without"
-            f" per-weight rates; got head {model.head.name!r} and method {method.name!r}"
+            f" per-weight rates; got head {model.head.name!r} and a method that is"
+            f" {'plain' if method.plain or method.plain_training else 'not plain'}"
         )
     return model.head.tail if possible and dual is not False else None
 

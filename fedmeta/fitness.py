@@ -35,6 +35,17 @@ def check(method: Method, head: Params, population: Population, config: Config) 
             f"method.name = {name!r} needs users of at least two domains, and {store.name!r} has"
             f" {len(store.domains)}; set data.domain-column, or data.domains for preferences"
         )
+    wanted = config.method.target_domain
+    if method.name == "metaadapt" and wanted >= len(store.domains):
+        raise ConfigError(
+            f"method.target-domain = {wanted}: {store.name!r} has the domains 0 to"
+            f" {len(store.domains) - 1} ({', '.join(store.domains)}); name one of them"
+        )
+    if config.method.batch and not method.batches:
+        raise ConfigError(
+            f"method.batch = {config.method.batch}: method.name = {name!r} weighs the examples of"
+            " a user against each other, so it takes them all; set method.batch = 0"
+        )
     if "classes" in method.needs and store.task != "classification":
         raise ConfigError(
             f"method.name = {name!r} needs classes, and {store.name!r} is a regression; use a"

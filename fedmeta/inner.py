@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from fedmeta.learner import Learner
+from fedmeta.learner import Downhill
 from fedmeta.params import add, along, subtract
 from fedmeta.sections.method import MethodConfig
 from fedmeta.types import Examples, Params
@@ -38,7 +38,7 @@ class Inner:
 
 
 def approach(
-    learner: Learner,
+    learner: Downhill,
     gap: Params,
     anchor: Params,
     examples: Examples,
@@ -75,7 +75,7 @@ def approach(
 
 
 def descend(
-    learner: Learner,
+    learner: Downhill,
     theta: Params,
     examples: Examples,
     inner: Inner,
@@ -96,7 +96,7 @@ def descend(
 
 
 def path(
-    learner: Learner,
+    learner: Downhill,
     theta: Params,
     examples: Examples,
     inner: Inner,

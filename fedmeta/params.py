@@ -12,6 +12,9 @@ OWN = "own/"
 DOMAIN = "own/domain"
 """The number of the user's domain, for methods that need it; given, never changed."""
 
+KEY = "own/key"
+"""A 64-bit key of the user (int64), for methods that draw numbers of his own; given as well."""
+
 SHARE = "share/"
 """A contribution of this name, a scalar, multiplies the user's weight and does not leave alone."""
 

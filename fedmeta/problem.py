@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fedmeta import backbones, fitness, seeding
+from fedmeta import backbones, fitness, public, seeding
 from fedmeta.config import Config, ConfigError
 from fedmeta.data.sources import load
 from fedmeta.heads import HEADS
@@ -131,11 +131,21 @@ def initial(problem: Problem) -> dict[str, Tensor]:
     head = problem.model.head.init(generator)
     if problem.method.start is None:
         return head
-    population = problem.population
-    width, outputs = population.features.shape[1], population.outputs
-    domains = max(len(population.store.domains), 1)
-    users = len(population.store.users("train"))
-    setup = Setup(head, problem.train, width, outputs, generator, domains, users)
+    config, population = problem.config, problem.population
+    width = population.features.shape[1]
+    shown = torch.empty(0, width)
+    if "public" in problem.method.needs:
+        shown = public.sample(population, config.run.seed, config.method.public_examples)
+    setup = Setup(
+        head,
+        problem.train,
+        width,
+        population.outputs,
+        generator,
+        max(len(population.store.domains), 1),
+        len(population.store.users("train")),
+        shown,
+    )
     return problem.method.start(setup)
 
 

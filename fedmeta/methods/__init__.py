@@ -4,9 +4,11 @@ from fedmeta.methods.alpha_maml import ALPHA_MAML
 from fedmeta.methods.anil import ANIL, BOIL
 from fedmeta.methods.apfl import APFL
 from fedmeta.methods.bias import BIAS
+from fedmeta.methods.damstf import DAMSTF
 from fedmeta.methods.ditto import DITTO
 from fedmeta.methods.fedavg import FEDAVG, FEDAVG_FT
 from fedmeta.methods.fedbabu import FEDBABU
+from fedmeta.methods.fedmd import FEDMD
 from fedmeta.methods.fedper import FEDPER
 from fedmeta.methods.fedprox import FEDPROX
 from fedmeta.methods.fedrecon import FEDRECON
@@ -18,8 +20,10 @@ from fedmeta.methods.local import LOCAL
 from fedmeta.methods.maml import FOMAML, MAML
 from fedmeta.methods.maml_pp import MAML_PP
 from fedmeta.methods.mann import MANN
+from fedmeta.methods.meta_fine_tuning import META_FINE_TUNING
 from fedmeta.methods.meta_networks import META_NETWORKS
 from fedmeta.methods.meta_sgd import META_SGD
+from fedmeta.methods.metaadapt import METAADAPT
 from fedmeta.methods.method import Method
 from fedmeta.methods.mmoe import MMOE
 from fedmeta.methods.multi_task import MULTI_TASK
@@ -41,9 +45,9 @@ SPLIT = (FEDPER, FEDREP, FEDBABU, LG_FEDAVG, FEDRECON)
 METRIC = (PROTONET_FROZEN, PROTONET, PROTOMAML, PROTOMAMLN, RELATION, SIAMESE, KNN_PER)
 MEMORY = (MANN, META_NETWORKS)
 CLOSED = (RIDGE,)
-
 MIXTURE = (MMOE, MULTI_TASK, SCALE_SHIFT)
 GENERATED = (PFEDHN,)
+DOMAIN = (META_FINE_TUNING, METAADAPT, DAMSTF, FEDMD)
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -57,6 +61,7 @@ METHODS: dict[str, Method] = {
         CLOSED,
         MIXTURE,
         GENERATED,
+        DOMAIN,
     )
     for method in family
 }

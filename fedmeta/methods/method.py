@@ -75,6 +75,7 @@ class Setup(NamedTuple):
         generator: a seeded stream of its own.
         domains: domains of the users, 1 where there are none.
         users: training users.
+        public: features ``(n, D)`` of the public set, for methods that need one.
     """
 
     head: Params
@@ -84,6 +85,7 @@ class Setup(NamedTuple):
     generator: torch.Generator
     domains: int = 1
     users: int = 1
+    public: Tensor = torch.empty(0, 0)
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,8 @@ class Method:
         predict: logits of the query where they are not the head's at the adapted parameters.
         finish: ``(mean contribution, server's parameters) -> mean contribution``, on the server
             before its outer step.
+        statistics: prefixes of what the server moves by just what ``finish`` gives, past its
+            outer optimizer: running means and the like.
         generator: how the server makes what each training user is sent; None: all are sent the
             server's parameters. What users return is then not summed before the server has it.
         reports: figures of an adapted user that are reported beside his scores, by name.
@@ -128,9 +132,13 @@ class Method:
             has the dual form.
         embeds: whether it asks for what the trunk makes of the features, which rules out the dual
             form where there is no trunk.
+        batches: whether it can take minibatches.
         needs: what it cannot do without: `trunk` (a layer before the output layer), `classes`
-            (classification), `domains`.
+            (classification), `domains`, `public` (a set of examples without labels that
+            everyone may see), `key` (a number of the user's own to draw by).
         head: the only head it works with, which `head.name = auto` then takes; None: any.
+        weighs: whether the weight of a user depends on his data; the sum of weights then tells
+            of him too, and a bound on his contribution does not bound his effect on the mean.
         proximal: whether the inner loop is held near theta with weight ``method.mu``.
         personalizes: whether ``adapt`` does anything.
         tunes: whether rate and steps of personalization are worth choosing on validation users.
@@ -154,13 +162,16 @@ class Method:
     own: Callable[[Params], dict[str, Tensor]] | None = None
     predict: Predict | None = None
     finish: Callable[[Params, Params], dict[str, Tensor]] | None = None
+    statistics: tuple[str, ...] = ()
     generator: Generator | None = None
     reports: Mapping[str, Report] = field(default_factory=dict)
     plain: bool = False
     plain_training: bool = False
     embeds: bool = False
+    batches: bool = True
     needs: frozenset[str] = frozenset()
     head: str | None = None
+    weighs: bool = False
     proximal: bool = False
     personalizes: bool = True
     tunes: bool = True

@@ -112,6 +112,34 @@ class MethodConfig(Section):
     difference: Positive = Field(
         0.01, description="`per-fedavg`: delta, the half width of those differences"
     )
+    centroid_share: Fraction = Field(
+        0.1,
+        description="`meta-fine-tuning`: share of the rounds in which users send class sums and"
+        " counts; always in the first",
+    )
+    corruption: NonNegative = Field(
+        0.1, description="`meta-fine-tuning`: weight of the domain-corruption loss"
+    )
+    target_domain: Natural = Field(
+        0, description="`metaadapt`: number of the domain whose users are the reference"
+    )
+    temperature: Annotated[float, Field(gt=0.0)] = Field(
+        0.2, description="`metaadapt`: a user counts exp(cosine / temperature)"
+    )
+    unlabelled_share: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.5, description="`damstf`: share of a user's support set whose labels are hidden"
+    )
+    pseudo_weight: NonNegative = Field(
+        0.5, description="`damstf`: weight of the pseudo-labelled examples together"
+    )
+    public_examples: Count = Field(64, description="`fedmd`: size of the public set")
+    digest_steps: Natural = Field(10, description="`fedmd`: steps towards the consensus")
+    digest_rate: NonNegative = Field(
+        0.0, description="`fedmd`: learning rate of those steps; 0: as method.rate"
+    )
+    least_width: Fraction = Field(
+        0.25, description="`fedmd`: least share of the hidden units that a user's head has"
+    )
     embedding: Count = Field(8, description="`pfedhn`: width of the users' embeddings")
     generator_hidden: Count = Field(
         16, description="`pfedhn`: hidden units of the network that makes initializations"

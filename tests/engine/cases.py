@@ -19,7 +19,7 @@ from fedmeta.params import OWN, SHARE, add, part
 from fedmeta.problem import Problem, build
 from fedmeta.types import Examples, Params, Task
 
-FEATURES, HIDDEN, EXPERTS, DOMAINS, USERS = 6, 5, 3, 2, 4
+FEATURES, HIDDEN, EXPERTS, DOMAINS, USERS, PUBLIC = 6, 5, 3, 3, 4, 4
 OUTPUTS = {"classification": 3, "regression": 1}
 SIZES = ((4, 3), (1, 5), (7, 1), (3, 0), (6, 4))
 """Support and query examples of five users: a single one, none, and none that divides another."""
@@ -121,7 +121,8 @@ def theta_of(
     random = torch.Generator().manual_seed(seed + 1000)
     head = model.head.init(random)
     width, outputs = FEATURES, head["output.bias"].shape[0]
-    setup = Setup(head, Inner(0.5, 3), width, outputs, random, DOMAINS, USERS)
+    public = torch.randn(PUBLIC, width, generator=torch.Generator().manual_seed(seed))
+    setup = Setup(head, Inner(0.5, 3), width, outputs, random, DOMAINS, USERS, public)
     theta: Params = method.start(setup) if method.start else head
     return {
         name: (
