@@ -75,7 +75,12 @@ def simulate(
 @app.command()
 def compare(
     config: ConfigPath = None,
-    methods: Annotated[str, typer.Option(help="Comma-separated methods, or all.")] = "",
+    methods: Annotated[
+        str, typer.Option(help="Comma-separated methods, or all that fit head and data.")
+    ] = "",
+    baselines: Annotated[
+        bool, typer.Option(help="Add the honest baselines that are not among the methods.")
+    ] = True,
     seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 1,
     sets: Sets = None,
     seed: Seed = None,
@@ -88,10 +93,9 @@ def compare(
     """Run several methods on the same users and say which differences are real."""
     from experiments import compare as runner
     from experiments import progress, tables
-    from fedmeta.methods import METHODS
 
     wanted = _config(config, sets, seed, backend, device, on_client_error)
-    names = list(METHODS) if methods == "all" else [m.strip() for m in methods.split(",") if m]
+    names = [name.strip() for name in methods.split(",") if name.strip()]
     with progress.Display(quiet=as_json) as display:
         found = runner.compare(
             wanted,
@@ -100,6 +104,8 @@ def compare(
             out,
             display.run,
             display.encoded(),
+            baselines,
+            display.runs,
         )
     _show(found.content | {"folder": str(found.folder)}, tables.compare_table(found), as_json)
 
