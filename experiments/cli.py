@@ -30,6 +30,9 @@ Backend = Annotated[str | None, typer.Option(help="inline or ray (run.backend)."
 Device = Annotated[str | None, typer.Option(help="cpu or cuda (run.device).")]
 OnError = Annotated[str | None, typer.Option("--on-client-error", help="fail or skip.")]
 Out = Annotated[Path | None, typer.Option(help="New folder for the artefacts.")]
+Resume = Annotated[
+    Path | None, typer.Option(help="Folder of a run that was left: go on where it was.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
 
 
@@ -59,16 +62,18 @@ def simulate(
     device: Device = None,
     on_client_error: OnError = None,
     out: Out = None,
+    resume: Resume = None,
     as_json: AsJson = False,
 ) -> None:
     """Train one method over simulated users and judge it on users it has never seen."""
     from experiments import progress, tables
     from experiments import simulate as runner
 
+    config = config or settings.left(resume)
     wanted = _config(config, sets, seed, backend, device, on_client_error)
     with progress.Display(quiet=as_json) as display:
         label = wanted.run.name or wanted.method.name
-        run = runner.simulate(wanted, out, display.run(label), display.encoded())
+        run = runner.simulate(wanted, out, display.run(label), display.encoded(), resume)
     _show(run.summary | {"folder": str(run.folder)}, tables.run_table(run), as_json)
 
 
@@ -79,32 +84,38 @@ def compare(
         str, typer.Option(help="Comma-separated methods, or all that fit head and data.")
     ] = "",
     baselines: Annotated[
-        bool, typer.Option(help="Add the honest baselines that are not among the methods.")
-    ] = True,
-    seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 1,
+        bool | None,
+        typer.Option("--baselines/--no-baselines", help="Add the honest baselines; yes."),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Number of seeds; 1.")] = None,
     sets: Sets = None,
     seed: Seed = None,
     backend: Backend = None,
     device: Device = None,
     on_client_error: OnError = None,
     out: Out = None,
+    resume: Resume = None,
     as_json: AsJson = False,
 ) -> None:
     """Run several methods on the same users and say which differences are real."""
     from experiments import compare as runner
-    from experiments import progress, tables
+    from experiments import progress, selection, tables
 
+    config = config or settings.left(resume)
     wanted = _config(config, sets, seed, backend, device, on_client_error)
+    default = selection.Plan(list(runner.DEFAULT_METHODS))
+    usual = selection.planned(resume) if resume else default
     names = [name.strip() for name in methods.split(",") if name.strip()]
     with progress.Display(quiet=as_json) as display:
         found = runner.compare(
             wanted,
-            names if methods else runner.DEFAULT_METHODS,
-            seeds,
+            names or usual.methods,
+            usual.seeds if seeds is None else seeds,
             out,
             display.run,
             display.encoded(),
-            baselines,
+            resume,
+            usual.baselines if baselines is None else baselines,
             display.runs,
         )
     _show(found.content | {"folder": str(found.folder)}, tables.compare_table(found), as_json)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from clients.app import app as client_app
 from experiments import artifacts
 from experiments.backends import open_backend
-from experiments.selection import ALL, Selection, select, with_method
+from experiments.selection import ALL, PLAN, Selection, select, with_method
 from experiments.simulate import Encoded, Run, prepare, run_on
 from experiments.verdict import Scores, Verdict, verdict
 from fedmeta.config import Config, ConfigError, flatten
@@ -23,6 +23,8 @@ from strategies.errors import ClientError
 from strategies.events import Listener, ignore
 
 DEFAULT_METHODS = ("local", "fedavg", "fedavg-ft", "reptile", "maml")
+"""Methods and seeds of a comparison, for who takes it up again."""
+
 Listeners = Callable[[str], Listener]
 """A listener for each run, by its label."""
 
@@ -56,6 +58,7 @@ def compare(
     out: Path | None = None,
     listeners: Listeners = lambda label: ignore,
     encoded: Encoded | None = None,
+    resume: Path | None = None,
     baselines: bool = False,
     finished: Callable[[int, int], None] = lambda done, total: None,
 ) -> Comparison:
@@ -68,22 +71,30 @@ def compare(
         out: folder, new or empty; each run has a folder in it.
         listeners: gives a listener for each run.
         encoded: told about the encoding of texts.
+        resume: folder of a comparison that was left; its runs go on where they were.
         baselines: add the honest baselines that are not among the methods.
         finished: told (runs done, runs in all) after each run.
 
     Raises:
         ConfigError, ValueError: settings or data that cannot be run.
+        CheckpointError: checkpoints that are damaged, or another config's.
         ClientError: a client failed.
     """
     if seeds < 1:
         raise ConfigError(f"--seeds {seeds}: expected at least one seed")
     began = time.perf_counter()
-    artifacts.check_folder(out or config.run.out)
+    if resume is None:
+        artifacts.check_folder(out or config.run.out)
     # Local fits whatever the data and the head are: with it only these are checked.
     backbone_s = prepare(with_method(config, "local"), encoded)
     chosen = select(config, methods, baselines)
-    folder = artifacts.make_folder(out or config.run.out, config.run.name or "compare")
-    artifacts.write_config(folder, config)
+    if resume is None:
+        folder = artifacts.make_folder(out or config.run.out, config.run.name or "compare")
+        artifacts.write_config(folder, config)
+    else:
+        folder = artifacts.reopen(resume)
+    plan = {"methods": list(methods), "seeds": seeds, "baselines": baselines}
+    artifacts.write_json(folder / PLAN, plan)
     runs: dict[str, list[Run]] = {name: [] for name in chosen.methods}
     with open_backend(config.run, client_app) as make_grid:
         timings = {
@@ -99,7 +110,12 @@ def compare(
                 label = f"{name}, seed {seed}" if seeds > 1 else name
                 try:
                     run = run_on(
-                        make_grid, mine, folder / f"{name}-seed{seed}", listeners(label), timings
+                        make_grid,
+                        mine,
+                        folder / f"{name}-seed{seed}",
+                        listeners(label),
+                        timings,
+                        resume is not None,
                     )
                 except ClientError as error:
                     if tuple(methods) != (ALL,):

@@ -7,7 +7,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from strategies.events import Event, Listener, Phase, RoundDone
+from strategies.events import Event, Listener, Phase, Resumed, RoundDone
 
 EVERY = 5.0
 """Seconds between plain lines."""
@@ -55,10 +55,15 @@ class Display:
         """A listener for one run."""
         bar: TaskID | None = None
         measure = ""
-        began = 0.0
+        began, first = 0.0, 1
 
         def tell(event: Event) -> None:
-            nonlocal bar, measure, began
+            nonlocal bar, measure, began, first
+            if isinstance(event, Resumed):
+                done = len(event.history)
+                first = done + 1
+                self.line(f"{label}: goes on after round {done}", urgent=True)
+                return
             if isinstance(event, Phase):
                 self.line(f"{label}: {event.name}", urgent=False)
                 if bar is not None:
@@ -71,9 +76,8 @@ class Display:
                 measure = f"valid {event.valid:.3f}"
             note = f"{event.users / max(event.seconds, 1e-9):,.0f} users/s  {measure}"
             self._bars.update(bar, completed=event.round, note=note)
-            self.line(
-                _line(label, event, note, time.perf_counter() - began), event.round == event.rounds
-            )
+            elapsed = time.perf_counter() - began
+            self.line(_line(label, event, note, elapsed, first), event.round == event.rounds)
 
         return tell
 
@@ -114,8 +118,8 @@ class Encoding:
         self._display.line(f"encoding texts: {done}/{total}", urgent=done == total)
 
 
-def _line(label: str, event: RoundDone, note: str, elapsed: float) -> str:
+def _line(label: str, event: RoundDone, note: str, elapsed: float, first: int) -> str:
     text = f"{label}: round {event.round}/{event.rounds}  {note}"
-    if event.round < 2:
+    if event.round <= first:
         return text
-    return f"{text}  {elapsed / (event.round - 1) * (event.rounds - event.round):.0f} s left"
+    return f"{text}  {elapsed / (event.round - first) * (event.rounds - event.round):.0f} s left"

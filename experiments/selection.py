@@ -1,6 +1,8 @@
 """Which methods a comparison runs: those asked for, the honest baselines, and what cannot work."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from fedmeta.config import Config, ConfigError
@@ -8,8 +10,17 @@ from fedmeta.methods import METHODS
 from fedmeta.problem import build
 
 ALL = "all"
+PLAN = "plan.json"
 HONEST = ("local", "bias", "fedavg", "fedavg-ft", "protonet-frozen")
 """What a method has to show itself against, where it is registered and can work."""
+
+
+class Plan(NamedTuple):
+    """What a comparison is to run, as it was asked for."""
+
+    methods: list[str]
+    seeds: int = 1
+    baselines: bool = True
 
 
 class Selection(NamedTuple):
@@ -72,3 +83,20 @@ def with_method(config: Config, name: str, seed: int | None = None) -> Config:
         return config.model_copy(update={"method": method})
     run = config.run.model_copy(update={"seed": seed})
     return config.model_copy(update={"method": method, "run": run})
+
+
+def planned(folder: Path) -> Plan:
+    """What a comparison that was left had to run.
+
+    Raises:
+        ConfigError: no comparison was begun in the folder.
+    """
+    try:
+        plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+        names = [str(name) for name in plan["methods"]]
+        return Plan(names, int(plan["seeds"]), bool(plan["baselines"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"--resume {str(folder)!r}: {PLAN} cannot be read ({error}); expected the folder of a"
+            " comparison"
+        ) from None

@@ -1,7 +1,7 @@
 """The Flower strategy: seeded cohorts, chunks of users, one ordered sum, one outer step."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from fedmeta.cohort import Trial
 from fedmeta.metrics import METRICS
 from fedmeta.outer import ServerState, begin
 from fedmeta.problem import Problem, initial
-from fedmeta.types import Params
 from strategies import judging
+from strategies.checkpoint import Progress
 from strategies.errors import ClientError, message_error
 from strategies.events import Listener, RoundDone, ignore
 from strategies.nodes import nodes_of
@@ -30,12 +30,29 @@ class Federated(Strategy):
     with the users of a round. The best round by validation users is kept, ties to the earlier.
     """
 
-    def __init__(self, problem: Problem, listener: Listener = ignore) -> None:
-        """Starts at the seeded initialization of the problem."""
-        self.problem, self.listener = problem, listener
-        self.state: ServerState = begin(initial(problem), problem.config.server)
-        self.best: tuple[float, int, Params] = (-np.inf, 0, self.state.meta)
-        self.history: list[RoundDone] = []
+    def __init__(
+        self,
+        problem: Problem,
+        listener: Listener = ignore,
+        resumed: Progress | None = None,
+        save: Callable[[Progress], None] | None = None,
+    ) -> None:
+        """Starts at the seeded initialization of the problem, or where a run was left.
+
+        Args:
+            problem: what is run.
+            listener: told about every round.
+            resumed: where an earlier run was left.
+            save: called after every round that is to be saved.
+        """
+        self.problem, self.listener, self._save = problem, listener, save
+        if resumed is None:
+            state: ServerState = begin(initial(problem), problem.config.server)
+            resumed = Progress(state, (-np.inf, 0, state.meta), [])
+        self.state, self.best = resumed.state, resumed.best
+        self.history: list[RoundDone] = list(resumed.history)
+        # Flower counts the rounds of this process; draws and schedules go by those of the run.
+        self._before = resumed.state.round
         self._last = RoundDone(0, 0, 0, 0, 0.0, None)
         self._began = 0.0
         self._asked = 0
@@ -45,6 +62,7 @@ class Federated(Strategy):
     ) -> Iterator[Message]:
         """One message for each chunk of the round's cohort."""
         settings, population = self.problem.config, self.problem.population
+        server_round += self._before
         users = loop.cohort_of(population, settings, server_round)
         nodes, self._asked = nodes_of(grid), len(users)
         self._began = time.perf_counter()
@@ -62,6 +80,7 @@ class Federated(Strategy):
             ClientError: a client failed and `run.on-client-error` is `fail`, or all did.
         """
         settings = self.problem.config
+        server_round += self._before
         ordered, first = OrderedSum(), ""
         for reply in replies:
             if reply.has_error():
@@ -91,6 +110,7 @@ class Federated(Strategy):
     ) -> Iterable[Message]:
         """Messages for the validation users, in every E-th round and the last."""
         settings = self.problem.config
+        server_round += self._before
         last = server_round == settings.federation.rounds
         if server_round % settings.evaluation.every and not last:
             return []
@@ -102,6 +122,7 @@ class Federated(Strategy):
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
         """The measure on validation users; the best round is remembered."""
+        server_round += self._before
         scores = judging.collect(replies)
         if not scores:
             self._done(self._last)
@@ -126,6 +147,9 @@ class Federated(Strategy):
 
     def _done(self, event: RoundDone) -> None:
         self.history.append(event)
+        every = self.problem.config.run.checkpoint_every
+        if self._save and every and (event.round % every == 0 or event.round == event.rounds):
+            self._save(Progress(self.state, self.best, self.history))
         self.listener(event)
 
     def _reason(self, term: wire.Sum) -> str:

@@ -142,7 +142,7 @@ def test_the_engine_meets_an_episode_as_it_is(tmp_path: Path) -> None:
         tasks.judging(people, users, seeding.key(2), 6),
     ):
         for user in users:
-            given, asked, *_ = episode(store, user)
+            given, asked, *_ = episode(store, int(user))
             for side, texts in ((task.support, given), (task.query, asked)):
                 items = side.x[user, side.weight[user] > 0, 0].int().tolist()
                 assert [store.items[i] for i in items] == texts
