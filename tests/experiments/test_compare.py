@@ -52,7 +52,11 @@ def gains(folder: Path, method: str, split: str = "test") -> Any:
 
 def test_folders(folder: Path, content: Any) -> None:
     runs = {f"{method}-seed{seed}" for method in METHODS_HERE for seed in SEEDS}
-    assert {path.name for path in folder.iterdir()} == runs | {"config.toml", "plan.json", "compare.json"}
+    assert {path.name for path in folder.iterdir()} == runs | {
+        "config.toml",
+        "plan.json",
+        "compare.json",
+    }
     assert content["seeds"] == list(SEEDS)
     assert tuple(content["methods"]) == METHODS_HERE
     for method in METHODS_HERE:
