@@ -1,4 +1,4 @@
-"""The table of methods in docs/methods.md, from the registry: ``python -m experiments.methods_page``.
+"""The table in docs/methods.md, from the registry: ``python -m experiments.methods_page``.
 
 Only what stands between the two marks is written; the text around it is by hand.
 """
