@@ -91,7 +91,7 @@ def compare(
     with progress.Display(quiet=as_json) as display:
         found = runner.compare(
             wanted,
-            names or usual.methods,
+            names if methods else usual.methods,
             usual.seeds if seeds is None else seeds,
             out,
             display.run,

@@ -129,6 +129,8 @@ def run(
     Raises:
         ConfigError, ValueError, ClientError: as :func:`experiments.compare.compare`.
     """
+    if not methods:
+        raise ConfigError(f"--methods: expected methods out of {', '.join(METHODS)}")
     # Gains are over one model for all, and FedAvg trains it.
     names = list(dict.fromkeys(["fedavg", *methods]))
     if resume is None:

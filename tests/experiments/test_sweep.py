@@ -72,6 +72,7 @@ def test_a_sweep_goes_on_where_it_was_left(fedmeta: Callable[..., Result]) -> No
         (["--over", "data.heterogenity=1"], ["did you mean 'data.heterogeneity'"]),
         (["--over", "data.heterogeneity=0,2"], ["data.heterogeneity = 2.0"]),
         (["--over", "data.heterogeneity=0", "--methods", "mamlet"], ["methods out of"]),
+        (["--over", "data.heterogeneity=0", "--methods", ","], ["methods out of"]),
     ],
 )
 def test_bad_input(given: list[str], parts: list[str], fedmeta: Callable[..., Result]) -> None:
