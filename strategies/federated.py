@@ -98,7 +98,7 @@ class Federated(Strategy):
             raise ClientError(f"round {server_round}: {failed} users are missing: {first}")
         if not ordered.weight > 0:
             raise ClientError(f"round {server_round}: every client failed; first: {first}")
-        mean = {name: torch.from_numpy(v / ordered.weight) for name, v in total.items()}
+        mean = {name: torch.from_numpy(np.asarray(v / ordered.weight)) for name, v in total.items()}
         self.state = loop.step(self.problem, self.state, mean)
         seconds = time.perf_counter() - self._began
         rounds = settings.federation.rounds

@@ -36,8 +36,14 @@ def sweep(
     names = [name.strip() for name in methods.split(",") if name.strip()]
     with progress.Display(quiet=as_json) as display:
         found = points.run(
-            plan, names if methods else points.usual(), seeds, out, resume, display.run, display.encoded(),
+            plan,
+            names if methods else points.usual(),
+            seeds,
+            out,
+            resume,
+            display.run,
+            display.encoded(),
             display.runs,
-        )  # fmt: skip
+        )
     report.draw(found.folder, found.content)
     show(found.content | {"folder": str(found.folder)}, report.table(found), as_json)

@@ -23,11 +23,14 @@ class Tail(NamedTuple):
         forward: ``(params, z (H, N)) -> logits (C, N)``; z are the first layer's outputs.
         backward: ``(params, z, error) -> (d loss / d z (H, N), gradients of the tail's
             parameters)``, where ``error`` maps logits to d loss / d logits.
+        embed: ``(params, z) -> (H, N)``, what the output layer is given; None where the first
+            layer is the output layer.
     """
 
     layer: str
     forward: Callable[[Params, Tensor], Tensor]
     backward: Callable[[Params, Tensor, Error], tuple[Tensor, dict[str, Tensor]]]
+    embed: Callable[[Params, Tensor], Tensor] | None = None
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def mlp(features: int, outputs: int, hidden: int = 64) -> Head:
             "output.bias": torch.zeros(outputs),
         }
 
-    return Head("mlp", init, _logits, _embed, Tail("hidden", _forward, _backward))
+    return Head("mlp", init, _logits, _embed, Tail("hidden", _forward, _backward, _rectified))
 
 
 def _logits(params: Params, x: Tensor) -> Tensor:
@@ -41,6 +41,10 @@ def _embed(params: Params, x: Tensor) -> Tensor:
 
 def _forward(params: Params, z: Tensor) -> Tensor:
     return params["output.weight"] @ torch.relu(z) + params["output.bias"][..., None]
+
+
+def _rectified(params: Params, z: Tensor) -> Tensor:
+    return torch.relu(z)
 
 
 def _backward(params: Params, z: Tensor, error: Error) -> tuple[Tensor, dict[str, Tensor]]:

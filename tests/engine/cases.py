@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fedmeta import cohort
 from fedmeta.config import parse
 from fedmeta.heads import HEADS
 from fedmeta.inner import Inner
@@ -45,9 +46,9 @@ INNERS = {
 }
 
 
-def forms(name: str, head: str) -> list[bool]:
-    """The values of ``dual`` that the method and the head allow."""
-    dual = model_of(head).head.tail is not None and not METHODS[name].plain
+def forms(name: str, head: str, training: bool = True) -> list[bool]:
+    """The values of ``dual`` that the method and the head allow, in training or for newcomers."""
+    dual = cohort.has_dual(METHODS[name], model_of(head), training)
     return [False, True] if dual else [False]
 
 
