@@ -17,7 +17,7 @@ class Display:
     """Rounds, users per second, remaining time and validation measure of each run."""
 
     def __init__(self, quiet: bool = False) -> None:
-        """``quiet`` shows nothing at all."""
+        """``quiet`` shows nothing at all; remaining time of several runs counts from here."""
         self._console = Console(stderr=True, quiet=quiet)
         self._live = self._console.is_terminal and not quiet
         self._bars = Progress(
@@ -30,6 +30,8 @@ class Display:
             disable=not self._live,
         )
         self._said = 0.0
+        self._began = time.perf_counter()
+        self._all: TaskID | None = None
 
     def __enter__(self) -> Self:
         """Start the live display."""
@@ -78,6 +80,15 @@ class Display:
             self.line(_line(label, event, note, elapsed, first), event.round == event.rounds)
 
         return tell
+
+    def runs(self, done: int, total: int) -> None:
+        """``done`` of ``total`` runs of a comparison are over."""
+        if total < 2:
+            return
+        elapsed = time.perf_counter() - self._began
+        left = f"about {elapsed / done * (total - done):.0f} s left" if done < total else "done"
+        self._all = self.bar("runs", done, total, self._all)
+        self.line(f"{done} of {total} runs in {elapsed:.0f} s, {left}", urgent=True)
 
     def bar(self, label: str, done: int, total: int, bar: TaskID | None) -> TaskID:
         """Advance a bar of its own, made at the first call."""

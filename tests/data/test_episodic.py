@@ -35,12 +35,12 @@ def episode(store: UserStore, user: int) -> tuple[list[str], list[str], list[int
     at = np.arange(a, b)
     given, asked = at[~store.query[a:b]], at[store.query[a:b]]
     texts = [[str(store.items[store.item[i]]) for i in side] for side in (given, asked)]
-    return *texts, store.label[given].tolist(), store.label[asked].tolist()  # type: ignore[return-value]
+    return texts[0], texts[1], store.label[given].tolist(), store.label[asked].tolist()
 
 
 def check_leaks(store: UserStore, true: dict[str, str]) -> None:
     seen: list[set[str]] = [set(), set(), set()]
-    for user, split in enumerate(store.split):
+    for user, split in enumerate(store.split.tolist()):
         given, asked, given_y, asked_y = episode(store, user)
         assert not set(given) & set(asked)
         assert len(set(given + asked)) == len(given + asked)
@@ -72,9 +72,10 @@ def test_way_and_shots(tmp_path: Path) -> None:
 
 
 def test_episodes_are_seeded_each_by_itself(tmp_path: Path) -> None:
-    store, again, more, other = (made(tmp_path, **v) for v in ({}, {}, {"users": 90}, {"seed": 1}))
+    store, again = made(tmp_path), made(tmp_path)
+    more, other = made(tmp_path, users=90), made(tmp_path, seed=1)
     assert all(episode(store, u) == episode(again, u) for u in range(60))
-    same = np.flatnonzero(store.split == more.split[:60])
+    same = np.flatnonzero(store.split == more.split[:60]).tolist()
     assert len(same) > 20
     assert all(episode(store, u) == episode(more, u) for u in same)
     assert any(episode(store, u) != episode(other, u) for u in range(60))
@@ -115,7 +116,7 @@ def test_a_given_division_of_the_classes_is_kept(tmp_path: Path) -> None:
     table = [{**row, "class_split": side[row["label"]]} for row in rows()]
     store, true = made(tmp_path, table), truth(table)
     check_leaks(store, true)
-    for user, split in enumerate(store.split):
+    for user, split in enumerate(store.split.tolist()):
         for text in episode(store, user)[0]:
             assert side[true[text]] == ("train", "valid", "test")[split]
     assert store.dropped["examples of classes for no split"] == CLASSES // 4 * EACH
@@ -141,7 +142,7 @@ def test_the_engine_meets_an_episode_as_it_is(tmp_path: Path) -> None:
         tasks.judging(people, users, seeding.key(2), 6),
     ):
         for user in users:
-            given, asked, *_ = episode(store, user)
+            given, asked, *_ = episode(store, int(user))
             for side, texts in ((task.support, given), (task.query, asked)):
                 items = side.x[user, side.weight[user] > 0, 0].int().tolist()
                 assert [store.items[i] for i in items] == texts
