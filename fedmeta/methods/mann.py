@@ -75,11 +75,13 @@ def _start(setup: Setup) -> dict[str, Tensor]:
 def _gates(params: Params, embedded: Tensor, labels: Tensor) -> Tensor:
     """What examples ``(H, N)`` and the labels before them put into the controller's gates."""
     from_both = params["mann/gates.input"] @ embedded + params["mann/gates.label"] @ labels
-    return (from_both + params["mann/gates.bias"][:, None]).mT
+    gates: Tensor = (from_both + params["mann/gates.bias"][:, None]).mT
+    return gates
 
 
 def _lstm(params: Params, gates: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    both = (gates + params["mann/gates.state"] @ h).unflatten(-1, (4, UNITS))
+    both = gates + params["mann/gates.state"] @ h
+    both = both.reshape(*both.shape[:-1], 4, UNITS)
     i, f, o = torch.sigmoid(both[..., :3, :]).unbind(-2)
     c = f * c + i * torch.tanh(both[..., 3, :])
     return o * torch.tanh(c), c
