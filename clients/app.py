@@ -18,7 +18,7 @@ from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
 from clients import memory, wire
-from fedmeta import cohort, config, evaluation, loop
+from fedmeta import cohort, config, evaluation, loop, tasks
 from fedmeta.problem import Problem, build
 from fedmeta.types import Params, Update
 
@@ -64,7 +64,8 @@ def contribution(
     failed: list[int] = []
     reasons: list[str] = []
     updates: list[Update] = []
-    pending = [users]
+    given = problem.config.data
+    pending = tasks.batches(problem.population, users, given.support + given.query)
     while pending:
         group = pending.pop(0)
         try:
@@ -97,13 +98,15 @@ def _update(
     problem: Problem, theta: Params, users: NDArray[np.int64], round_number: int, store: Path
 ) -> Update:
     method, ids = problem.method, [problem.population.store.ids[user] for user in users]
-    task = loop.tasks_of(problem, users, round_number)
+    task, gram = loop.prepared(problem, users, round_number)
     weight = loop.weights_of(problem, task)
     own = memory.load(store, ids, round_number, method.own(theta)) if method.own else {}
     own |= loop.facts_of(problem, users)
     inner = loop.inner_of(problem, round_number)
     with torch.no_grad():
-        update = cohort.contribute(method, problem.model, theta, task, inner, weight, memory=own)
+        update = cohort.contribute(
+            method, problem.model, theta, task, inner, weight, gram, memory=own
+        )
     if update.kept:
         there = [name for name, finite in zip(ids, update.finite.tolist(), strict=True) if finite]
         memory.save(store, there, round_number, update.kept)

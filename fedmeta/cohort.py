@@ -66,7 +66,7 @@ def contribute(
         raise ValueError(f"method {method.name!r} does not federate: it has nothing to contribute")
     step = method.contribute
     aligned = is_aligned(task.support, inner.batch)
-    tail = _dual_tail(method, model, dual)
+    tail = _dual_tail(method, model, dual, training=True)
 
     if tail is None:
 
@@ -87,7 +87,8 @@ def contribute(
             return Update(nothing, torch.zeros((), dtype=torch.float64), finite, {})
         own = {name: value[finite] for name, value in (memory or {}).items()}
         others = _of(task, finite)
-        found = contribute(method, model, theta, others, inner, rest, dual=dual, memory=own)
+        left = None if gram is None else Geometry(*(side[finite] for side in gram))
+        found = contribute(method, model, theta, others, inner, rest, left, dual, own)
         return found._replace(finite=finite)
     leaves, weights = _weigh(part(sent, _leaves), weight)
     if tail is None:
@@ -116,7 +117,7 @@ def predict(
     Raises:
         ValueError: the dual form is forced where it does not apply.
     """
-    tail = _dual_tail(method, model, dual)
+    tail = _dual_tail(method, model, dual, training=False)
     task = task._replace(query=task.query._replace(y=torch.full_like(task.query.y, torch.nan)))
     if tail is None:
         return [_plainly(method, model, theta, task, trial, memory or {}) for trial in trials]
@@ -169,14 +170,14 @@ def first(support: Examples, shots: int) -> Examples:
     return support._replace(weight=present.to(support.weight.dtype) / count)
 
 
-def has_dual(method: Method, model: Model) -> bool:
+def has_dual(method: Method, model: Model, training: bool) -> bool:
     """Whether the dual form of the first layer serves the method with the head."""
-    tail = model.head.tail
-    return tail is not None and not method.plain and not (method.embeds and tail.embed is None)
+    tail, plain = model.head.tail, method.plain or (training and method.plain_training)
+    return tail is not None and not plain and not (method.embeds and tail.embed is None)
 
 
-def _dual_tail(method: Method, model: Model, dual: bool | None) -> Tail | None:
-    possible = has_dual(method, model)
+def _dual_tail(method: Method, model: Model, dual: bool | None, training: bool) -> Tail | None:
+    possible = has_dual(method, model, training)
     if dual and not possible:
         raise ValueError(
             f"the dual form needs a head with an affine first layer and a method without"

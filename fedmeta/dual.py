@@ -28,10 +28,11 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 from torch.func import grad
-from torch.nn.functional import pad
 
+from fedmeta.columns import add_at, scatter, take
 from fedmeta.heads import Tail
 from fedmeta.learner import Model, batch
+from fedmeta.params import add
 from fedmeta.types import Examples, Params, Task
 
 WIDE = 32
@@ -79,7 +80,7 @@ def anchors(tail: Tail, theta: Params, task: Task) -> Anchors:
 def _affine(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
     """``W x + b`` for stacked x, ``(U, H, N)``."""
     if len(weight) < WIDE:
-        return weight @ x.mT + bias[:, None]
+        return torch.baddbmm(bias[:, None], weight.expand(len(x), *weight.shape), x.mT)
     z = torch.addmm(bias, x.flatten(0, 1), weight.mT)
     return z.view(*x.shape[:2], len(weight)).mT.contiguous()
 
@@ -116,7 +117,7 @@ class Dual:
         z = params.get(f"anchor@{rows.side}", self.anchor[rows.side])
         gram = self.gram[rows.side]
         if rows.at is not None:
-            z, gram = _take(z, rows.at), _take(gram, rows.at)
+            z, gram = take(z, rows.at), take(gram, rows.at)
         return torch.baddbmm(z, params[self.weight], gram) if self.weight in params else z
 
     def logits(self, params: Params, examples: Examples) -> Tensor:
@@ -141,14 +142,33 @@ class Dual:
 
     def grad(self, params: Params, examples: Examples) -> dict[str, Tensor]:
         """See :class:`fedmeta.learner.Learner`; in closed form, so that it nests cheaply."""
+        e, rest = self._errors(params, examples)
         rows = _rows(examples)
+        name = self.weight if rows.side == "support" else f"{self.weight}@query"
+        return {name: scatter(e, rows.at, self.anchor[rows.side].shape[-1]), **rest}
+
+    def step(self, params: Params, examples: Examples, rate: float, ours: bool) -> Params:
+        """See :class:`fedmeta.learner.Learner`; in place where no derivatives are taken."""
+        if torch.is_grad_enabled():
+            return add(params, self.grad(params, examples), -rate)
+        e, rest = self._errors(params, examples)
+        z, at, out = self.anchor["support"], _rows(examples).at, dict(params)
+        if self.weight not in params:
+            out[self.weight] = z.new_zeros(z.shape)
+        elif not ours:
+            out[self.weight] = params[self.weight].clone()
+        add_at(out[self.weight], at, e, -rate)
+        for name, g in rest.items():
+            out[name] = (params[name].add_ if ours else params[name].add)(g, alpha=-rate)
+        return out
+
+    def _errors(self, params: Params, examples: Examples) -> tuple[Tensor, dict[str, Tensor]]:
+        """Derivatives by the first layer's outputs at the rows, and by the tail's parameters."""
 
         def error(logits: Tensor) -> Tensor:
             return self.value.error(logits, examples.y, examples.weight)
 
-        e, rest = self.tail.backward(params, self.outputs(params, rows), error)
-        name = self.weight if rows.side == "support" else f"{self.weight}@query"
-        return {name: _scatter(e, rows.at, self.anchor[rows.side].shape[-1]), **rest}
+        return self.tail.backward(params, self.outputs(params, _rows(examples)), error)
 
     def through(self, function: Callable[[Params], Tensor], params: Params) -> dict[str, Tensor]:
         """See :class:`fedmeta.learner.Learner`: the derivative is taken at the anchors."""
@@ -167,7 +187,7 @@ class Dual:
         if not size:
             return examples
         at, weight = batch(examples.weight, step, size, self.aligned)
-        return Examples(_as_features(Rows(_rows(examples).side, at)), _take(examples.y, at), weight)
+        return Examples(_as_features(Rows(_rows(examples).side, at)), take(examples.y, at), weight)
 
 
 def task_of(task: Task) -> Task:
@@ -185,11 +205,16 @@ def total(tail: Tail, coefficients: Params, task: Task) -> dict[str, Tensor]:
     """
     name = f"{tail.layer}.weight"
     sides = ((name, task.support.x), (f"{name}@query", task.query.x))
-    parts = [(coefficients[key], x) for key, x in sides if key in coefficients]
+    # Coefficients as (H, users and examples), next to features as (users and examples, D).
+    parts = [
+        (coefficients[key].transpose(0, 1).flatten(1), x.flatten(0, 1))
+        for key, x in sides
+        if key in coefficients
+    ]
     out = {key: v.sum(0) for key, v in coefficients.items() if not key.startswith(name)}
     if parts:
-        out[name] = _add_up(a.transpose(0, 1).flatten(1) @ x.flatten(0, 1) for a, x in parts)
-        out[f"{tail.layer}.bias"] = _add_up(a.sum((0, 2)) for a, _ in parts)
+        out[name] = _add_up(a @ x for a, x in parts)
+        out[f"{tail.layer}.bias"] = _add_up(a.sum(1) for a, _ in parts)
     return out
 
 
@@ -205,21 +230,3 @@ def _rows(examples: Examples) -> Rows:
 def _as_features(rows: Rows) -> Tensor:
     # Methods hand examples through without looking inside, so rows may stand for features.
     return cast(Tensor, rows)
-
-
-def _take(value: Tensor, at: slice | Tensor) -> Tensor:
-    """Columns ``at`` of stacked matrices; as a tensor ``(U, size)``, each user's own."""
-    if isinstance(at, slice):
-        return value[..., at]
-    return value.gather(-1, at[:, None, :].expand(*value.shape[:-1], at.shape[-1]))
-
-
-def _scatter(e: Tensor, at: slice | Tensor | None, length: int) -> Tensor:
-    if at is None:
-        return e
-    if isinstance(at, slice):
-        return pad(e, (at.start, length - at.stop))
-    index = at[:, None, :].expand(*e.shape)
-    return torch.zeros(*e.shape[:-1], length, dtype=e.dtype, device=e.device).scatter_add(
-        -1, index, e
-    )

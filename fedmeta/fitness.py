@@ -35,6 +35,13 @@ def check(method: Method, head: Params, population: Population, config: Config) 
             f"method.name = {name!r} needs classes, and {store.name!r} is a regression; use a"
             " method that fits a loss, such as ridge, maml or reptile"
         )
+    given = config.method
+    if name == "pfedme" and (reach := given.pfedme_rate * given.pfedme_lambda) >= 2:
+        raise ConfigError(
+            f"method.pfedme-rate = {given.pfedme_rate:g} times method.pfedme-lambda ="
+            f" {given.pfedme_lambda:g} is {reach:g}; from 2 on a step towards the personal model"
+            f" ends farther from it than it began; use {1 / given.pfedme_lambda:g} or less, or 0"
+        )
 
 
 def has_trunk(head: Params) -> bool:

@@ -32,6 +32,43 @@ class Inner:
     progress: float = 0.0
 
 
+def approach(
+    learner: Learner,
+    gap: Params,
+    anchor: Params,
+    examples: Examples,
+    inner: Inner,
+    weight: float,
+) -> Params:
+    """Descend on ``loss(phi) + weight / 2 ||phi - anchor||^2`` (Ditto, pFedMe).
+
+    Of each step the proximal half is implicit: ``phi`` solves ``phi = phi_0 - rate (g +
+    weight (phi - anchor))``, which is a step of rate ``rate / (1 + rate weight)``. It has the
+    fixed point of the explicit step and is stable for any weight: 0 is :func:`descend`, and as
+    the weight grows ``phi`` tends to the anchor.
+
+    Args:
+        learner: the user's model.
+        gap: ``phi - anchor`` at the start. All is in gaps, because the difference of two nearly
+            equal parameters would have few digits.
+        anchor: what ``phi`` is held near.
+        examples: what it learns from.
+        inner: rate, steps, minibatches and momentum (of the loss's gradient alone).
+        weight: of the proximal term.
+
+    Returns:
+        ``phi - anchor`` after ``inner.steps`` steps.
+    """
+    velocity: Params = {}
+    shrink = 1.0 / (1.0 + inner.rate * weight)
+    for step in range(inner.steps):
+        g = learner.grad(add(anchor, gap), learner.minibatch(examples, step, inner.batch))
+        if inner.momentum:
+            velocity = g = add(g, velocity, inner.momentum)
+        gap = {name: shrink * value for name, value in add(gap, g, -inner.rate).items()}
+    return gap
+
+
 def descend(
     learner: Learner,
     theta: Params,
@@ -47,8 +84,13 @@ def descend(
     """
     phi: Params = theta
     velocity: Params = {}
+    plain = rates is None and block is None and not inner.mu and not inner.momentum
     for step in range(inner.steps):
-        g = learner.grad(phi, learner.minibatch(examples, step, inner.batch))
+        mine = learner.minibatch(examples, step, inner.batch)
+        if plain:
+            phi = learner.step(phi, mine, inner.rate, ours=step > 0)
+            continue
+        g = learner.grad(phi, mine)
         if block is not None:
             g = {name: value for name, value in g.items() if block(name)}
         if inner.mu:

@@ -13,6 +13,7 @@ from torch.func import grad
 
 from fedmeta.heads import Head
 from fedmeta.losses import Loss
+from fedmeta.params import add
 from fedmeta.types import Examples, Params
 
 
@@ -40,6 +41,13 @@ class Learner(Protocol):
 
     def grad(self, params: Params, examples: Examples) -> dict[str, Tensor]:
         """Gradient of :meth:`loss` with respect to the head's parameters."""
+        ...
+
+    def step(self, params: Params, examples: Examples, rate: float, ours: bool) -> Params:
+        """Parameters after one plain step against :meth:`grad`.
+
+        ``ours`` says that nobody else needs ``params``, so that they may be written to.
+        """
         ...
 
     def through(self, function: Callable[[Params], Tensor], params: Params) -> dict[str, Tensor]:
@@ -76,6 +84,10 @@ class Primal:
         model = {name: value for name, value in params.items() if "/" not in name}
         found: dict[str, Tensor] = grad(lambda free: self.loss(free, examples))(model)
         return found
+
+    def step(self, params: Params, examples: Examples, rate: float, ours: bool) -> Params:
+        """See :class:`Learner`."""
+        return add(params, self.grad(params, examples), -rate)
 
     def through(self, function: Callable[[Params], Tensor], params: Params) -> dict[str, Tensor]:
         """See :class:`Learner`."""

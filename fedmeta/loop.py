@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedmeta import seeding
+from fedmeta import cohort, seeding
 from fedmeta.config import Config
+from fedmeta.dual import Geometry
 from fedmeta.inner import Inner
 from fedmeta.learner import Primal
 from fedmeta.methods.method import held
@@ -25,7 +26,7 @@ from fedmeta.outer import ServerState, advance, begin
 from fedmeta.params import DOMAIN, OWN, SHARE, add, part
 from fedmeta.population import Population
 from fedmeta.problem import Problem, initial
-from fedmeta.tasks import training
+from fedmeta.tasks import Draw, draw, drawn_tasks, products
 from fedmeta.types import Examples, Params, Task
 
 
@@ -39,8 +40,22 @@ def cohort_of(population: Population, config: Config, round_number: int) -> NDAr
 
 def tasks_of(problem: Problem, users: NDArray[np.int64], round_number: int) -> Task:
     """The stacked tasks of training users in a round."""
+    return drawn_tasks(problem.population, _draw(problem, users, round_number))
+
+
+def prepared(
+    problem: Problem, users: NDArray[np.int64], round_number: int
+) -> tuple[Task, Geometry | None]:
+    """:func:`tasks_of`, and the inner products of their features where these are kept."""
+    drawn = _draw(problem, users, round_number)
+    wanted = cohort.has_dual(problem.method, problem.model, training=True)
+    gram = products(problem.population, drawn) if wanted else None
+    return drawn_tasks(problem.population, drawn), gram
+
+
+def _draw(problem: Problem, users: NDArray[np.int64], round_number: int) -> Draw:
     config = problem.config
-    return training(
+    return draw(
         problem.population,
         users,
         seeding.key(config.run.seed, "examples", round_number),
@@ -77,12 +92,17 @@ def step(problem: Problem, state: ServerState, mean: Params) -> ServerState:
     return advance(state, finish(mean, state.meta) if finish else mean, problem.config.server)
 
 
-def train(problem: Problem, dtype: torch.dtype = torch.float32) -> Iterator[ServerState]:
+def train(
+    problem: Problem,
+    dtype: torch.dtype = torch.float32,
+    memory: dict[int, dict[str, Tensor]] | None = None,
+) -> Iterator[ServerState]:
     """The server's state after each round, one user after the other.
 
     Args:
         problem: what to run.
         dtype: float64 makes it a reference for the precision of everything else.
+        memory: what users own, by their index; it is read and written as the rounds go.
 
     Raises:
         ValueError: the method does not federate.
@@ -92,7 +112,7 @@ def train(problem: Problem, dtype: torch.dtype = torch.float32) -> Iterator[Serv
         raise ValueError(f"method {method.name!r} does not federate: there are no rounds")
     theta = {name: value.to(dtype) for name, value in initial(problem).items()}
     state = begin(theta, config.server)
-    memory: dict[int, dict[str, Tensor]] = {}
+    memory = {} if memory is None else memory
     for round_number in range(1, config.federation.rounds + 1):
         total: Params = {}
         weight = 0.0

@@ -31,6 +31,36 @@ class MethodConfig(Section):
     adapt_steps: Natural = Field(
         0, description="steps when a new user personalizes; 0: as in training"
     )
+    pfedme_lambda: NonNegative = Field(
+        0.02,
+        description="`pfedme`: weight of the proximal term (published: 15, for features that are"
+        " not of unit norm)",
+    )
+    pfedme_rate: NonNegative = Field(
+        0.0,
+        description="`pfedme`: rate eta of the local steps towards personal models; 0: half of the"
+        " way, 0.5 / method.pfedme-lambda",
+    )
+    local_rounds: Count = Field(5, description="`pfedme`: local rounds in a round")
+    ditto_lambda: NonNegative = Field(
+        0.02,
+        description="`ditto`: how strongly personal models are held near the common one"
+        " (published: 0.1 to 2, for features that are not of unit norm)",
+    )
+    mix: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
+        0.5, description="`apfl`: share of the personal model in a newcomer's mixture"
+    )
+    mix_rate: NonNegative = Field(
+        0.1, description="`apfl`: learning rate of that share; 0: it stays as it is"
+    )
+    head_steps: Natural = Field(
+        0,
+        description="`fedrep`, `fedrecon`: steps of the output layer before those of the trunk;"
+        " 0: as method.steps",
+    )
+    trunk_rate: NonNegative = Field(
+        0.0, description="`fedrecon`: learning rate of the trunk; 0: as method.rate"
+    )
     first_order: bool = Field(
         False, description="`protomaml`, `protomamln`: gradients of the inner loop are constants"
     )

@@ -46,9 +46,9 @@ INNERS = {
 }
 
 
-def forms(name: str, head: str) -> list[bool]:
-    """The values of ``dual`` that the method and the head allow."""
-    dual = cohort.has_dual(METHODS[name], model_of(head))
+def forms(name: str, head: str, training: bool = True) -> list[bool]:
+    """The values of ``dual`` that the method and the head allow, in training or for newcomers."""
+    dual = cohort.has_dual(METHODS[name], model_of(head), training)
     return [False, True] if dual else [False]
 
 
