@@ -13,6 +13,7 @@ before its label is seen, then each query by itself, after the support. The memo
 user, nor a round: a newcomer starts with an empty one, as everybody does in each round.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -53,7 +54,8 @@ def _start(setup: Setup) -> dict[str, Tensor]:
     width, outputs = setup.head["output.weight"].shape[-1], setup.outputs
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=setup.generator) * shape[-1] ** -0.5
+        drawn = torch.randn(*shape, generator=setup.generator)
+        return drawn / math.sqrt(shape[-1])
 
     return {
         **trunk_only(setup),

@@ -163,10 +163,8 @@ def own_weight(theta: Params, mine: Task, options: MethodConfig) -> float:
     h, y = embedded(theta, mine.support.x), mine.support.y.numpy()
     alone, n = softmax(theta, h), len(h)
     likelihood = np.zeros(len(GRID))
-    for i in range(n):
+    for i in range(n if n > 1 else 0):
         others, true = np.arange(n) != i, y[:, i].argmax()
-        if n == 1:
-            continue
         p = votes(h[others], y[:, others], h[i], options)[true]
         for number, weight in enumerate(GRID):
             likelihood[number] += np.log(weight * p + (1 - weight) * alone[i, true])
