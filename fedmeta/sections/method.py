@@ -57,7 +57,7 @@ class MethodConfig(Section):
         0.0, description="`maml-pp`: share of the rounds that are first-order"
     )
     alpha_speed: Positive = Field(
-        2.0,
+        1.0,
         description="`alpha-maml`: outer rate of the inner rate's logarithm over that of weights",
     )
     local_steps: Count = Field(5, description="`per-fedavg`: meta-steps of a user in a round")
