@@ -24,7 +24,7 @@ demo: .venv/.stamp ## compare five methods on generated users
 	$(BIN)/fedmeta compare --methods local,fedavg,fedavg-ft,reptile,maml
 
 test: .venv/.stamp ## the tests, without the slow ones
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-slow: .venv/.stamp ## the slow tests
 	$(BIN)/pytest -m slow

@@ -1,10 +1,13 @@
 """The folder of a run: what is written, when, and in which form (see docs/artefacts.md)."""
 
+import fcntl
 import itertools
 import json
 import math
 import re
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +44,38 @@ def make_folder(out: Path | str, name: str) -> Path:
     return folder
 
 
+def reopen(folder: Path) -> Path:
+    """The folder of a run that was left.
+
+    Raises:
+        ConfigError: there is no run in it.
+    """
+    folder = folder.expanduser()
+    if not (folder / "config.toml").is_file():
+        raise ConfigError(
+            f"--resume {str(folder)!r}: no config.toml there; expected the folder of a run"
+        )
+    return folder
+
+
+@contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Keep the folder to this process; the system lets go of it however the process ends.
+
+    Raises:
+        ConfigError: another process has it.
+    """
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(
+                f"folder {str(folder)!r} is in use by another run; wait for it, or name another"
+                " with --out"
+            ) from None
+        yield
+
+
 def check_folder(out: Path | str) -> None:
     """Refuse a folder that is in use; asked before anything costs time. Makes nothing.
 
@@ -74,6 +109,14 @@ def write_config(folder: Path, config: Config) -> None:
     (folder / "config.toml").write_text(text, encoding="utf-8")
 
 
+def rewrite_rounds(folder: Path, history: Sequence[RoundDone]) -> None:
+    """``rounds.jsonl`` as it was at a checkpoint: rounds after it are run again."""
+    beside = folder / ".rounds.part"
+    lines = [json.dumps(plain(event._asdict())) + "\n" for event in history]
+    beside.write_text("".join(lines), encoding="utf-8")
+    beside.replace(folder / "rounds.jsonl")
+
+
 def append_round(folder: Path, event: RoundDone) -> None:
     """One line of ``rounds.jsonl``, as soon as the round is over."""
     with (folder / "rounds.jsonl").open("a", encoding="utf-8") as file:
@@ -97,7 +140,7 @@ def users_table(outcome: Outcome) -> pa.Table:
     config, store = problem.config, problem.population.store
     from fedmeta.metrics import METRICS
 
-    columns = METRICS[store.task].columns
+    columns = (*METRICS[store.task].columns, *problem.method.reports)
     parts = []
     for split, users in outcome.users.items():
         ids = [store.ids[user] for user in users.tolist()]

@@ -1,18 +1,31 @@
 """The ``fedmeta`` command."""
 
-import json
 import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from experiments import settings
 from experiments.bench.command import app as bench
+from experiments.options import (
+    AsJson,
+    Backend,
+    ConfigPath,
+    Device,
+    OnError,
+    Out,
+    Resume,
+    Seed,
+    Sets,
+    config_of,
+    show,
+)
+from experiments.sweep.command import sweep
 from fedmeta import __version__
-from fedmeta.config import Config, ConfigError
+from fedmeta.config import ConfigError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,34 +33,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Federated personalization: simulate users, compare methods, see what it buys.",
 )
-
-ConfigPath = Annotated[Path | None, typer.Argument(help="TOML file; none: the embedded default.")]
-Sets = Annotated[
-    list[str] | None, typer.Option("--set", help="Override a key, as in federation.rounds=50.")
-]
-Seed = Annotated[int | None, typer.Option(help="Seed (run.seed).")]
-Backend = Annotated[str | None, typer.Option(help="inline or ray (run.backend).")]
-Device = Annotated[str | None, typer.Option(help="cpu or cuda (run.device).")]
-OnError = Annotated[str | None, typer.Option("--on-client-error", help="fail or skip.")]
-Out = Annotated[Path | None, typer.Option(help="New folder for the artefacts.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
-
-
-def _config(
-    path: Path | None,
-    sets: list[str] | None,
-    seed: int | None,
-    backend: str | None,
-    device: str | None,
-    on_error: str | None = None,
-) -> Config:
-    flags = {
-        "run.seed": seed,
-        "run.backend": backend,
-        "run.device": device,
-        "run.on-client-error": on_error,
-    }
-    return settings.read(path, sets or (), flags)
 
 
 @app.command()
@@ -59,49 +44,63 @@ def simulate(
     device: Device = None,
     on_client_error: OnError = None,
     out: Out = None,
+    resume: Resume = None,
     as_json: AsJson = False,
 ) -> None:
     """Train one method over simulated users and judge it on users it has never seen."""
     from experiments import progress, tables
     from experiments import simulate as runner
 
-    wanted = _config(config, sets, seed, backend, device, on_client_error)
+    config = config or settings.left(resume)
+    wanted = config_of(config, sets, seed, backend, device, on_client_error)
     with progress.Display(quiet=as_json) as display:
         label = wanted.run.name or wanted.method.name
-        run = runner.simulate(wanted, out, display.run(label), display.encoded())
-    _show(run.summary | {"folder": str(run.folder)}, tables.run_table(run), as_json)
+        run = runner.simulate(wanted, out, display.run(label), display.encoded(), resume)
+    show(run.summary | {"folder": str(run.folder)}, tables.run_table(run), as_json)
 
 
 @app.command()
 def compare(
     config: ConfigPath = None,
-    methods: Annotated[str, typer.Option(help="Comma-separated methods, or all.")] = "",
-    seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 1,
+    methods: Annotated[
+        str, typer.Option(help="Comma-separated methods, or all that fit head and data.")
+    ] = "",
+    baselines: Annotated[
+        bool | None,
+        typer.Option("--baselines/--no-baselines", help="Add the honest baselines; yes."),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Number of seeds; 1.")] = None,
     sets: Sets = None,
     seed: Seed = None,
     backend: Backend = None,
     device: Device = None,
     on_client_error: OnError = None,
     out: Out = None,
+    resume: Resume = None,
     as_json: AsJson = False,
 ) -> None:
     """Run several methods on the same users and say which differences are real."""
     from experiments import compare as runner
-    from experiments import progress, tables
-    from fedmeta.methods import METHODS
+    from experiments import progress, selection, tables
 
-    wanted = _config(config, sets, seed, backend, device, on_client_error)
-    names = list(METHODS) if methods == "all" else [m.strip() for m in methods.split(",") if m]
+    config = config or settings.left(resume)
+    wanted = config_of(config, sets, seed, backend, device, on_client_error)
+    default = selection.Plan(list(runner.DEFAULT_METHODS))
+    usual = selection.planned(resume) if resume else default
+    names = [name.strip() for name in methods.split(",") if name.strip()]
     with progress.Display(quiet=as_json) as display:
         found = runner.compare(
             wanted,
-            names if methods else runner.DEFAULT_METHODS,
-            seeds,
+            names if methods else usual.methods,
+            usual.seeds if seeds is None else seeds,
             out,
             display.run,
             display.encoded(),
+            resume,
+            usual.baselines if baselines is None else baselines,
+            display.runs,
         )
-    _show(found.content | {"folder": str(found.folder)}, tables.compare_table(found), as_json)
+    show(found.content | {"folder": str(found.folder)}, tables.compare_table(found), as_json)
 
 
 @app.command(name="list")
@@ -113,7 +112,7 @@ def list_(
     from experiments import listing
 
     rows = listing.rows(what)
-    _show(rows, listing.table(what, rows), as_json)
+    show(rows, listing.table(what, rows), as_json)
 
 
 @app.command()
@@ -126,7 +125,7 @@ def inspect(
     from experiments import inspect as inspection
 
     found = inspection.inspect(settings.read(None, sets or (), {"data.source": data}))
-    _show(found, inspection.table(found), as_json)
+    show(found, inspection.table(found), as_json)
 
 
 @app.command()
@@ -148,13 +147,13 @@ def reproduce(
 
     if name == "list":
         rows = named.rows()
-        _show(rows, listing.table("experiments", rows), as_json)
+        show(rows, listing.table("experiments", rows), as_json)
         return
     with progress.Display(quiet=as_json) as display:
         if name == named.PROBE:
             file = named.data_file(named.PROBE_FILE, data)
             result = few_shot.banking77(file, display.encoded(), device or "cpu")
-            _show(result, tables.probe_text(result), as_json)
+            show(result, tables.probe_text(result), as_json)
             return
         flags = {"run.seed": seed, "run.backend": backend, "run.device": device}
         wanted = named.config_of(name, data, sets or [], flags)
@@ -163,20 +162,11 @@ def reproduce(
             wanted, experiment.methods, seeds, out, display.run, display.encoded()
         )
     content = found.content | {"folder": str(found.folder), "claim": experiment.claim}
-    _show(content, tables.claimed_table(found, experiment.claim), as_json)
+    show(content, tables.claimed_table(found, experiment.claim), as_json)
 
 
+app.command()(sweep)
 app.add_typer(bench, name="bench")
-
-
-def _show(content: Any, table: Any, as_json: bool) -> None:
-    from experiments import tables
-    from experiments.artifacts import plain
-
-    if as_json:
-        print(json.dumps(plain(content)))
-    else:
-        tables.show(table)
 
 
 def _version(value: bool) -> None:

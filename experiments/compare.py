@@ -12,16 +12,19 @@ from numpy.typing import NDArray
 from clients.app import app as client_app
 from experiments import artifacts
 from experiments.backends import open_backend
+from experiments.selection import ALL, PLAN, Selection, select, with_method
 from experiments.simulate import Encoded, Run, prepare, run_on
 from experiments.verdict import Scores, Verdict, verdict
 from fedmeta.config import Config, ConfigError, flatten
 from fedmeta.data.store import UserStore
-from fedmeta.methods import METHODS
 from fedmeta.metrics import METRICS, Metric
 from fedmeta.statistics import achieved_share, gain, hurt_share, interval
+from strategies.errors import ClientError
 from strategies.events import Listener, ignore
 
 DEFAULT_METHODS = ("local", "fedavg", "fedavg-ft", "reptile", "maml")
+"""Methods and seeds of a comparison, for who takes it up again."""
+
 Listeners = Callable[[str], Listener]
 """A listener for each run, by its label."""
 
@@ -55,49 +58,78 @@ def compare(
     out: Path | None = None,
     listeners: Listeners = lambda label: ignore,
     encoded: Encoded | None = None,
+    resume: Path | None = None,
+    baselines: bool = False,
+    finished: Callable[[int, int], None] = lambda done, total: None,
 ) -> Comparison:
     """Run each method with each seed on one set of workers and compare the test users.
 
     Args:
         config: of all runs; ``method.name`` is replaced.
-        methods: names of methods.
+        methods: names of methods, or ``("all",)``.
         seeds: seeds ``run.seed``, ``run.seed + 1``, ...
         out: folder, new or empty; each run has a folder in it.
         listeners: gives a listener for each run.
         encoded: told about the encoding of texts.
+        resume: folder of a comparison that was left; its runs go on where they were.
+        baselines: add the honest baselines that are not among the methods.
+        finished: told (runs done, runs in all) after each run.
 
     Raises:
         ConfigError, ValueError: settings or data that cannot be run.
+        CheckpointError: checkpoints that are damaged, or another config's.
         ClientError: a client failed.
     """
-    unknown = [name for name in methods if name not in METHODS]
-    if unknown or not methods or seeds < 1:
-        raise ConfigError(
-            f"--methods {','.join(methods)!r} --seeds {seeds}: expected at least one seed and"
-            f" methods out of {', '.join(METHODS)}"
-        )
+    if seeds < 1:
+        raise ConfigError(f"--seeds {seeds}: expected at least one seed")
     began = time.perf_counter()
-    artifacts.check_folder(out or config.run.out)
-    backbone_s = prepare(config, encoded)
-    folder = artifacts.make_folder(out or config.run.out, config.run.name or "compare")
-    artifacts.write_config(folder, config)
-    runs: dict[str, list[Run]] = {name: [] for name in dict.fromkeys(methods)}
+    if resume is None:
+        artifacts.check_folder(out or config.run.out)
+    # Local fits whatever the data and the head are: with it only these are checked.
+    backbone_s = prepare(with_method(config, "local"), encoded)
+    chosen = select(config, methods, baselines)
+    if resume is None:
+        folder = artifacts.make_folder(out or config.run.out, config.run.name or "compare")
+        artifacts.write_config(folder, config)
+    else:
+        folder = artifacts.reopen(resume)
+    plan = {"methods": list(methods), "seeds": seeds, "baselines": baselines}
+    artifacts.write_json(folder / PLAN, plan)
+    runs: dict[str, list[Run]] = {name: [] for name in chosen.methods}
     with open_backend(config.run, client_app) as make_grid:
         timings = {
             "backbone_s": backbone_s,
             "startup_s": time.perf_counter() - began - backbone_s,
         }
         for number in range(seeds):
-            for name in runs:
+            for at, name in enumerate(runs, start=1):
+                if name in chosen.left_out:
+                    continue
                 seed = config.run.seed + number
                 mine = with_method(config, name, seed)
                 label = f"{name}, seed {seed}" if seeds > 1 else name
-                run = run_on(
-                    make_grid, mine, folder / f"{name}-seed{seed}", listeners(label), timings
-                )
+                try:
+                    run = run_on(
+                        make_grid,
+                        mine,
+                        folder / f"{name}-seed{seed}",
+                        listeners(label),
+                        timings,
+                        resume is not None,
+                    )
+                except ClientError as error:
+                    if tuple(methods) != (ALL,):
+                        raise
+                    # Who wants to see them all wants to see the others; the table names it.
+                    chosen.left_out[name] = f"failed: {str(error).strip().splitlines()[-1]}"
+                    continue
                 runs[name].append(run)
+                finished(number * len(runs) + at, seeds * len(runs))
                 timings = {"backbone_s": 0.0, "startup_s": 0.0}  # paid once, by the first run
-    return _finish(folder, config, runs)
+    complete = {name: mine for name, mine in runs.items() if name not in chosen.left_out}
+    if not complete:
+        raise ClientError("; ".join(chosen.left_out.values()))
+    return _finish(folder, config, complete, chosen)
 
 
 def shared_settings(config: Config) -> list[str]:
@@ -112,17 +144,9 @@ def shared_settings(config: Config) -> list[str]:
     ]
 
 
-def with_method(config: Config, name: str, seed: int) -> Config:
-    """The config with another method and seed."""
-    return config.model_copy(
-        update={
-            "method": config.method.model_copy(update={"name": name}),
-            "run": config.run.model_copy(update={"seed": seed}),
-        }
-    )
-
-
-def _finish(folder: Path, config: Config, runs: dict[str, list[Run]]) -> Comparison:
+def _finish(
+    folder: Path, config: Config, runs: dict[str, list[Run]], chosen: Selection
+) -> Comparison:
     store = next(iter(runs.values()))[0].outcome.problem.population.store
     metric, resamples = METRICS[store.task], config.evaluation.bootstrap
     rows = {name: _row(mine, metric, resamples) for name, mine in runs.items()}
@@ -144,6 +168,8 @@ def _finish(folder: Path, config: Config, runs: dict[str, list[Run]]) -> Compari
         "measure": metric.name,
         "seeds": [run.summary["seed"] for run in next(iter(runs.values()))],
         "methods": {name: row.summary for name, row in rows.items()},
+        "baselines_added": list(chosen.added),
+        "left_out": chosen.left_out,
         "pairs": pairs,
         "same_for_all": shared_settings(config),
         "verdict": decision.sentence,

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import tomli_w
+from numpy.typing import NDArray
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -39,6 +40,7 @@ def inspect(config: Config) -> dict[str, Any]:
         "users_with_more_than": {str(k): int((sizes > k).sum()) for k in (5, 10, 20, 50)},
         "labels": _labels(store),
         "item_folds": store.fold is not None,
+        "domains": _shares(store.domain, store.domains),
         "dropped": store.dropped,
         "config": _config(config.data, int(np.median(sizes))),
     }
@@ -48,9 +50,21 @@ def _labels(store: UserStore) -> dict[str, float]:
     """Share of each class, or mean and standard deviation of the target."""
     if store.task == "regression":
         return {"mean": float(store.label.mean()), "sd": float(store.label.std())}
-    counts = np.bincount(store.label.astype(np.int64), minlength=len(store.classes))
-    shares = counts / counts.sum()
-    return {name: float(share) for name, share in zip(store.classes, shares, strict=True)}
+    return _shares(store.label.astype(np.int64), store.classes)
+
+
+def _shares(code: NDArray[np.int64] | None, names: tuple[str, ...]) -> dict[str, float]:
+    if code is None:
+        return {}
+    shares = np.bincount(code, minlength=len(names)) / len(code)
+    return {name: float(share) for name, share in zip(names, shares, strict=True)}
+
+
+def _most(shares: dict[str, float]) -> str:
+    """The eight most frequent of some names, with their shares."""
+    ranked = sorted(shares.items(), key=lambda pair: -pair[1])
+    more = f", and {len(ranked) - 8} more" if len(ranked) > 8 else ""
+    return escape(", ".join(f"{name} {value:.3g}" for name, value in ranked[:8])) + more
 
 
 def _config(data: DataConfig, median: int) -> str:
@@ -76,10 +90,10 @@ def table(found: dict[str, Any]) -> RenderableType:
     more = ", ".join(f"> {k}: {n}" for k, n in found["users_with_more_than"].items())
     out.add_row("users by examples", more)
     out.add_row("items", f"{found['items']['count']:,} {found['items']['kind']}")
-    labels = sorted(found["labels"].items(), key=lambda pair: -pair[1])
-    shown = escape(", ".join(f"{name} {value:.3g}" for name, value in labels[:8]))
-    out.add_row("labels", shown + (f", and {len(labels) - 8} more" if len(labels) > 8 else ""))
+    out.add_row("labels", _most(found["labels"]))
     out.add_row("item folds", "yes" if found["item_folds"] else "no")
+    if found["domains"]:
+        out.add_row("domains", _most(found["domains"]))
     for reason, count in found["dropped"].items():
         out.add_row("left out", f"{count} {reason}")
     return Group(out, Text("A config to start from:\n"), Text(found["config"]))

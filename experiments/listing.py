@@ -23,11 +23,11 @@ def rows(what: str) -> Rows:
             {
                 "name": method.name,
                 "family": method.family,
-                "communicates": method.communicates,
-                "a new user": "adapts on the support set"
-                if method.personalizes
-                else "takes the global model",
                 "source": method.source,
+                "communicates": method.communicates,
+                "keeps": method.keeps,
+                "newcomer": method.newcomer if method.personalizes else "takes the global model",
+                "cost": method.cost,
             }
             for method in METHODS.values()
         ]

@@ -7,7 +7,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from strategies.events import Event, Listener, Phase, RoundDone
+from strategies.events import Event, Listener, Phase, Resumed, RoundDone
 
 EVERY = 5.0
 """Seconds between plain lines."""
@@ -17,7 +17,7 @@ class Display:
     """Rounds, users per second, remaining time and validation measure of each run."""
 
     def __init__(self, quiet: bool = False) -> None:
-        """``quiet`` shows nothing at all."""
+        """``quiet`` shows nothing at all; remaining time of several runs counts from here."""
         self._console = Console(stderr=True, quiet=quiet)
         self._live = self._console.is_terminal and not quiet
         self._bars = Progress(
@@ -30,6 +30,8 @@ class Display:
             disable=not self._live,
         )
         self._said = 0.0
+        self._began = time.perf_counter()
+        self._all: TaskID | None = None
 
     def __enter__(self) -> Self:
         """Start the live display."""
@@ -53,10 +55,15 @@ class Display:
         """A listener for one run."""
         bar: TaskID | None = None
         measure = ""
-        began = 0.0
+        began, first = 0.0, 1
 
         def tell(event: Event) -> None:
-            nonlocal bar, measure, began
+            nonlocal bar, measure, began, first
+            if isinstance(event, Resumed):
+                done = len(event.history)
+                first = done + 1
+                self.line(f"{label}: goes on after round {done}", urgent=True)
+                return
             if isinstance(event, Phase):
                 self.line(f"{label}: {event.name}", urgent=False)
                 if bar is not None:
@@ -69,11 +76,19 @@ class Display:
                 measure = f"valid {event.valid:.3f}"
             note = f"{event.users / max(event.seconds, 1e-9):,.0f} users/s  {measure}"
             self._bars.update(bar, completed=event.round, note=note)
-            self.line(
-                _line(label, event, note, time.perf_counter() - began), event.round == event.rounds
-            )
+            elapsed = time.perf_counter() - began
+            self.line(_line(label, event, note, elapsed, first), event.round == event.rounds)
 
         return tell
+
+    def runs(self, done: int, total: int) -> None:
+        """``done`` of ``total`` runs of a comparison are over."""
+        if total < 2:
+            return
+        elapsed = time.perf_counter() - self._began
+        left = f"about {elapsed / done * (total - done):.0f} s left" if done < total else "done"
+        self._all = self.bar("runs", done, total, self._all)
+        self.line(f"{done} of {total} runs in {elapsed:.0f} s, {left}", urgent=True)
 
     def bar(self, label: str, done: int, total: int, bar: TaskID | None) -> TaskID:
         """Advance a bar of its own, made at the first call."""
@@ -103,8 +118,8 @@ class Encoding:
         self._display.line(f"encoding texts: {done}/{total}", urgent=done == total)
 
 
-def _line(label: str, event: RoundDone, note: str, elapsed: float) -> str:
+def _line(label: str, event: RoundDone, note: str, elapsed: float, first: int) -> str:
     text = f"{label}: round {event.round}/{event.rounds}  {note}"
-    if event.round < 2:
+    if event.round <= first:
         return text
-    return f"{text}  {elapsed / (event.round - 1) * (event.rounds - event.round):.0f} s left"
+    return f"{text}  {elapsed / (event.round - first) * (event.rounds - event.round):.0f} s left"

@@ -28,6 +28,15 @@ def read(
     return parse(values)
 
 
+def left(folder: Path | None) -> Path | None:
+    """The config of a run that was left in a folder; None without one."""
+    if folder is None:
+        return None
+    from experiments import artifacts  # pyarrow takes a while, and `--help` does not need it
+
+    return artifacts.reopen(folder) / "config.toml"
+
+
 def _file(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))

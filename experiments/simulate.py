@@ -16,7 +16,7 @@ from fedmeta.config import Config, flatten
 from fedmeta.evaluation import shots_of
 from fedmeta.problem import build
 from strategies.app import Outcome, make_app
-from strategies.events import Event, Listener, RoundDone, ignore
+from strategies.events import Event, Listener, Resumed, RoundDone, ignore
 
 Encoded = Callable[[int, int], None]
 
@@ -34,6 +34,7 @@ def simulate(
     out: Path | None = None,
     listener: Listener = ignore,
     encoded: Encoded | None = None,
+    resume: Path | None = None,
 ) -> Run:
     """Run a config and write its folder.
 
@@ -42,18 +43,24 @@ def simulate(
         out: folder for the artefacts, new or empty; None: `run.out`.
         listener: told about rounds and phases.
         encoded: told (texts encoded, texts in all) while features are computed.
+        resume: folder of a run that was left; it goes on after its last checkpoint and gives
+            what it would have given.
 
     Raises:
         ConfigError, ValueError: settings or data that cannot be run; nothing is left behind.
-        ClientError: a client failed; the folder keeps config and rounds so far.
+        CheckpointError: checkpoints that are damaged, another config's, or cannot be written.
+        ClientError: a client failed; the folder keeps config, rounds and checkpoints so far.
     """
     began = time.perf_counter()
-    artifacts.check_folder(out or config.run.out)
+    if resume is not None:
+        out = artifacts.reopen(resume)
+    else:
+        artifacts.check_folder(out or config.run.out)
     backbone_s = prepare(config, encoded)
     with open_backend(config.run, client_app) as make_grid:
         startup_s = time.perf_counter() - began - backbone_s
         timings = {"backbone_s": backbone_s, "startup_s": startup_s}
-        return run_on(make_grid, config, out, listener, timings)
+        return run_on(make_grid, config, out, listener, timings, resume is not None)
 
 
 def prepare(config: Config, encoded: Encoded | None = None) -> float:
@@ -76,22 +83,39 @@ def run_on(
     out: Path | None,
     listener: Listener,
     timings: dict[str, float],
+    resume: bool = False,
 ) -> Run:
-    """Run a config on workers that are up, and write its folder."""
+    """Run a config on workers that are up, and write its folder; go on with what is in ``out``."""
     config = build(config).config
-    folder = artifacts.make_folder(out or config.run.out, config.run.name or config.method.name)
-    artifacts.write_config(folder, config)
+    if resume and out is not None and (out / "config.toml").exists():
+        folder = out
+    else:
+        name = config.run.name or config.method.name
+        folder = artifacts.make_folder(out or config.run.out, name)
+        artifacts.write_config(folder, config)
+    with artifacts.hold(folder):
+        return _run_in(folder, make_grid, config, listener, timings)
 
+
+def _run_in(
+    folder: Path,
+    make_grid: MakeGrid,
+    config: Config,
+    listener: Listener,
+    timings: dict[str, float],
+) -> Run:
     def tell(event: Event) -> None:
         if isinstance(event, RoundDone):
             artifacts.append_round(folder, event)
+        if isinstance(event, Resumed):
+            artifacts.rewrite_rounds(folder, event.history)
         listener(event)
 
     began = time.perf_counter()
     outcomes: list[Outcome] = []
     memory = config.run.memory or str((folder / "memory").absolute())
     run_config = flatten(config) | {"run.memory": memory}
-    server = make_app(outcomes.append, tell)
+    server = make_app(outcomes.append, tell, folder / "checkpoints")
     grid = make_grid(run_config)
     server(grid, Context(1, 0, {}, RecordDict(), run_config))
     outcome = outcomes[0]

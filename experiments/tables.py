@@ -94,6 +94,10 @@ def compare_table(found: Comparison) -> RenderableType:
     if best and "bayes" in best.summary["test"]:
         held = best.summary["test"]["against_reference"] | {"bayes": best.summary["test"]["bayes"]}
         lines.insert(1, Text(f"{found.verdict.method}: " + _achieved(held)))
+    if added := found.content["baselines_added"]:
+        lines.append(Text(f"added to compare with: {', '.join(added)} (--no-baselines: without)"))
+    for name, reason in found.content["left_out"].items():
+        lines.append(Text(f"left out: {name} ({reason})"))
     if shared := found.content["same_for_all"]:
         note = "the same for all methods instead of their own defaults: " + ", ".join(shared)
         lines.append(Text(note))

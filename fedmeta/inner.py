@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from fedmeta.learner import Learner
+from fedmeta.learner import Downhill
 from fedmeta.params import add, along, subtract
 from fedmeta.sections.method import MethodConfig
 from fedmeta.types import Examples, Params
@@ -37,8 +37,45 @@ class Inner:
     progress: float = 0.0
 
 
+def approach(
+    learner: Downhill,
+    gap: Params,
+    anchor: Params,
+    examples: Examples,
+    inner: Inner,
+    weight: float,
+) -> Params:
+    """Descend on ``loss(phi) + weight / 2 ||phi - anchor||^2`` (Ditto, pFedMe).
+
+    Of each step the proximal half is implicit: ``phi`` solves ``phi = phi_0 - rate (g +
+    weight (phi - anchor))``, which is a step of rate ``rate / (1 + rate weight)``. It has the
+    fixed point of the explicit step and is stable for any weight: 0 is :func:`descend`, and as
+    the weight grows ``phi`` tends to the anchor.
+
+    Args:
+        learner: the user's model.
+        gap: ``phi - anchor`` at the start. All is in gaps, because the difference of two nearly
+            equal parameters would have few digits.
+        anchor: what ``phi`` is held near.
+        examples: what it learns from.
+        inner: rate, steps, minibatches and momentum (of the loss's gradient alone).
+        weight: of the proximal term.
+
+    Returns:
+        ``phi - anchor`` after ``inner.steps`` steps.
+    """
+    velocity: Params = {}
+    shrink = 1.0 / (1.0 + inner.rate * weight)
+    for step in range(inner.steps):
+        g = learner.grad(add(anchor, gap), learner.minibatch(examples, step, inner.batch))
+        if inner.momentum:
+            velocity = g = add(g, velocity, inner.momentum)
+        gap = {name: shrink * value for name, value in add(gap, g, -inner.rate).items()}
+    return gap
+
+
 def descend(
-    learner: Learner,
+    learner: Downhill,
     theta: Params,
     examples: Examples,
     inner: Inner,
@@ -48,13 +85,18 @@ def descend(
 ) -> Params:
     """A user's parameters after ``inner.steps`` steps from ``theta``: the end of :func:`path`."""
     phi = theta
-    for step in path(learner, theta, examples, inner, rates, block, first_order):
-        phi = step
+    if rates is None and block is None and not (inner.mu or inner.momentum or first_order):
+        for step in range(inner.steps):
+            mine = learner.minibatch(examples, step, inner.batch)
+            phi = learner.step(phi, mine, inner.rate, ours=step > 0)
+        return phi
+    for after in path(learner, theta, examples, inner, rates, block, first_order):
+        phi = after
     return phi
 
 
 def path(
-    learner: Learner,
+    learner: Downhill,
     theta: Params,
     examples: Examples,
     inner: Inner,

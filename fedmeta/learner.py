@@ -13,7 +13,7 @@ from torch.func import grad
 
 from fedmeta.heads import Head, linear
 from fedmeta.losses import Loss
-from fedmeta.params import is_output, part
+from fedmeta.params import add, is_output, part
 from fedmeta.types import Examples, Params, Task
 
 
@@ -40,7 +40,26 @@ class Alone(NamedTuple):
     whole: Callable[[Params], Params]
 
 
-class Learner(Protocol):
+class Downhill(Protocol):
+    """What :func:`fedmeta.inner.descend` needs of a model."""
+
+    def grad(self, params: Params, examples: Examples) -> dict[str, Tensor]:
+        """Gradient of :meth:`loss` with respect to the head's parameters."""
+        ...
+
+    def step(self, params: Params, examples: Examples, rate: float, ours: bool) -> Params:
+        """Parameters after one plain step against :meth:`grad`.
+
+        ``ours`` says that nobody else needs ``params``, so that they may be written to.
+        """
+        ...
+
+    def minibatch(self, examples: Examples, step: int, size: int) -> Examples:
+        """The step's minibatch: ``size`` examples, cyclically in their order; 0 gives all."""
+        ...
+
+
+class Learner(Downhill, Protocol):
     """One user's model. Parameters that the head does not know are passed over."""
 
     def logits(self, params: Params, examples: Examples) -> Tensor:
@@ -59,10 +78,6 @@ class Learner(Protocol):
         """Mean loss over the examples, a scalar."""
         ...
 
-    def grad(self, params: Params, examples: Examples) -> dict[str, Tensor]:
-        """Gradient of :meth:`loss` with respect to the head's parameters."""
-        ...
-
     def dot(self, a: Params, b: Params) -> Tensor:
         """Inner product of two sets of the head's parameters; what is absent is zero.
 
@@ -76,10 +91,6 @@ class Learner(Protocol):
 
     def through(self, function: Callable[[Params], Tensor], params: Params) -> dict[str, Tensor]:
         """Gradient of any scalar function of the parameters, through all it computes."""
-        ...
-
-    def minibatch(self, examples: Examples, step: int, size: int) -> Examples:
-        """The step's minibatch: ``size`` examples, cyclically in their order; 0 gives all."""
         ...
 
 
@@ -116,6 +127,10 @@ class Primal:
         model = {name: value for name, value in params.items() if "/" not in name}
         found: dict[str, Tensor] = grad(lambda free: self.loss(free, examples))(model)
         return found
+
+    def step(self, params: Params, examples: Examples, rate: float, ours: bool) -> Params:
+        """See :class:`Learner`."""
+        return add(params, self.grad(params, examples), -rate)
 
     def dot(self, a: Params, b: Params) -> Tensor:
         """See :class:`Learner`."""

@@ -12,6 +12,9 @@ OWN = "own/"
 DOMAIN = "own/domain"
 """The number of the user's domain, for methods that need it; given, never changed."""
 
+KEY = "own/key"
+"""A 64-bit key of the user (int64), for methods that draw numbers of his own; given as well."""
+
 SHARE = "share/"
 """A contribution of this name, a scalar, multiplies the user's weight and does not leave alone."""
 
@@ -71,7 +74,16 @@ def is_trunk(name: str) -> bool:
     >>> is_trunk("hidden.bias"), is_trunk("own/hidden.bias")
     (True, False)
     """
-    return "/" not in name and not is_output(name)
+    return is_head(name) and not is_output(name)
+
+
+def is_head(name: str) -> bool:
+    """Whether a parameter is the head's; the others have a ``/`` in their names.
+
+    >>> is_head("hidden.bias"), is_head("rate/hidden.bias"), is_head("own/hidden.bias")
+    (True, False, False)
+    """
+    return "/" not in name
 
 
 def part(params: Params, wanted: Callable[[str], bool]) -> dict[str, Tensor]:

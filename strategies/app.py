@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,8 @@ from fedmeta.inner import Inner
 from fedmeta.metrics import METRICS
 from fedmeta.problem import Problem, build
 from fedmeta.types import Params
-from strategies.events import Listener, Phase, RoundDone, ignore
+from strategies import checkpoint
+from strategies.events import Listener, Phase, Resumed, RoundDone, ignore
 from strategies.federated import Federated
 from strategies.judging import judge
 
@@ -53,17 +55,41 @@ class Outcome(NamedTuple):
     last: Params
 
 
-def run(grid: Grid, problem: Problem, listener: Listener = ignore) -> Outcome:
-    """Train over a grid and judge. Test users are looked at once, at the very end."""
-    strategy = Federated(problem, listener)
+def run(
+    grid: Grid, problem: Problem, listener: Listener = ignore, folder: Path | None = None
+) -> Outcome:
+    """Train over a grid and judge. Test users are looked at once, at the very end.
+
+    Args:
+        grid: the clients.
+        problem: what to run.
+        listener: told about rounds and phases.
+        folder: of checkpoints; a run that was left there goes on where it was. None: no
+            checkpoints.
+
+    Raises:
+        CheckpointError: checkpoints that cannot be written, or read, or are another config's.
+        ClientError: a client failed.
+    """
     settings, store = problem.config, problem.population.store
+    decisive = checkpoint.decisive(settings)
+    resumed = checkpoint.read(folder, decisive) if folder else None
+
+    def save(progress: checkpoint.Progress) -> None:
+        if folder is not None:
+            checkpoint.write(folder, progress, decisive)
+
+    strategy = Federated(problem, listener, resumed, save)
+    if resumed is not None:
+        listener(Resumed(resumed.history))
     shots = shots_of(settings)
     began = time.perf_counter()
-    if problem.method.contribute is not None and settings.federation.rounds:
+    left = settings.federation.rounds - strategy.state.round
+    if problem.method.contribute is not None and left > 0:
         strategy.start(
             grid,
             wire.arrays(strategy.state.meta),
-            num_rounds=settings.federation.rounds,
+            num_rounds=left,
             timeout=TIMEOUT,
         )
     seconds = time.perf_counter() - began
@@ -104,12 +130,14 @@ def _tune(grid: Grid, problem: Problem, meta: Params) -> Inner:
     return options[int(np.argmax(np.where(np.isnan(value), -np.inf, value)))]
 
 
-def make_app(report: Callable[[Outcome], None], listener: Listener = ignore) -> ServerApp:
-    """A ServerApp that hands what it found out to ``report``."""
+def make_app(
+    report: Callable[[Outcome], None], listener: Listener = ignore, folder: Path | None = None
+) -> ServerApp:
+    """A ServerApp that hands what it found out to ``report``; ``folder`` is of checkpoints."""
     app = ServerApp()
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
-        report(run(grid, build(config.parse(context.run_config)), listener))
+        report(run(grid, build(config.parse(context.run_config)), listener, folder))
 
     return app

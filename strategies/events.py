@@ -29,7 +29,13 @@ class Phase(NamedTuple):
     name: str
 
 
-Event = RoundDone | Phase
+class Resumed(NamedTuple):
+    """A run goes on where it was left, after these rounds."""
+
+    history: list[RoundDone]
+
+
+Event = RoundDone | Phase | Resumed
 Listener = Callable[[Event], None]
 
 

@@ -1,22 +1,23 @@
 """The Flower strategy: seeded cohorts, chunks of users, one ordered sum, one outer step."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
+from numpy.typing import NDArray
 
 from clients import wire
-from fedmeta import loop, tasks
+from fedmeta import generation, loop, tasks
 from fedmeta.cohort import Trial
 from fedmeta.metrics import METRICS
 from fedmeta.outer import ServerState, begin
 from fedmeta.problem import Problem, initial
-from fedmeta.types import Params
 from strategies import judging
+from strategies.checkpoint import Progress
 from strategies.errors import ClientError, message_error
 from strategies.events import Listener, RoundDone, ignore
 from strategies.nodes import nodes_of
@@ -30,28 +31,52 @@ class Federated(Strategy):
     with the users of a round. The best round by validation users is kept, ties to the earlier.
     """
 
-    def __init__(self, problem: Problem, listener: Listener = ignore) -> None:
-        """Starts at the seeded initialization of the problem."""
-        self.problem, self.listener = problem, listener
-        self.state: ServerState = begin(initial(problem), problem.config.server)
-        self.best: tuple[float, int, Params] = (-np.inf, 0, self.state.meta)
-        self.history: list[RoundDone] = []
+    def __init__(
+        self,
+        problem: Problem,
+        listener: Listener = ignore,
+        resumed: Progress | None = None,
+        save: Callable[[Progress], None] | None = None,
+    ) -> None:
+        """Starts at the seeded initialization of the problem, or where a run was left.
+
+        Args:
+            problem: what is run.
+            listener: told about every round.
+            resumed: where an earlier run was left.
+            save: called after every round that is to be saved.
+        """
+        self.problem, self.listener, self._save = problem, listener, save
+        if resumed is None:
+            state: ServerState = begin(initial(problem), problem.config.server)
+            resumed = Progress(state, (-np.inf, 0, state.meta), [])
+        self.state, self.best = resumed.state, resumed.best
+        self.history: list[RoundDone] = list(resumed.history)
+        # Flower counts the rounds of this process; draws and schedules go by those of the run.
+        self._before = resumed.state.round
         self._last = RoundDone(0, 0, 0, 0, 0.0, None)
         self._began = 0.0
         self._asked = 0
+        self._chunks: list[NDArray[np.int64]] = []
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterator[Message]:
         """One message for each chunk of the round's cohort."""
         settings, population = self.problem.config, self.problem.population
+        server_round += self._before
         users = loop.cohort_of(population, settings, server_round)
         nodes, self._asked = nodes_of(grid), len(users)
         self._began = time.perf_counter()
-        for number, chunk in enumerate(tasks.chunks(population, users, settings.federation.chunk)):
+        self._chunks = tasks.chunks(population, users, settings.federation.chunk)
+        if self.problem.method.generator is not None:
+            arrays = ArrayRecord()  # what is common stays here; each user is sent what is his
+        for number, chunk in enumerate(self._chunks):
             order = wire.Order(server_round, number, chunk.tolist())
             node = nodes[number % len(nodes)]
-            yield wire.order_message(arrays, order, node, MessageType.TRAIN)
+            made = generation.issue(self.problem, self.state.meta, chunk)
+            record = wire.arrays(made) if made else None
+            yield wire.order_message(arrays, order, node, MessageType.TRAIN, made=record)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -62,6 +87,7 @@ class Federated(Strategy):
             ClientError: a client failed and `run.on-client-error` is `fail`, or all did.
         """
         settings = self.problem.config
+        server_round += self._before
         ordered, first = OrderedSum(), ""
         for reply in replies:
             if reply.has_error():
@@ -69,7 +95,7 @@ class Federated(Strategy):
             else:
                 term = wire.read_sum(reply)
                 reason = self._reason(term)
-                ordered.add(term)
+                ordered.add(self._collected(term))
             first = first or reason
             if reason and settings.run.on_client_error == "fail":
                 raise ClientError(f"round {server_round}: {reason}")
@@ -79,7 +105,8 @@ class Federated(Strategy):
             raise ClientError(f"round {server_round}: {failed} users are missing: {first}")
         if not ordered.weight > 0:
             raise ClientError(f"round {server_round}: every client failed; first: {first}")
-        mean = {name: torch.from_numpy(v / ordered.weight) for name, v in total.items()}
+        # A sum of scalars is no longer an array.
+        mean = {n: torch.from_numpy(np.asarray(v / ordered.weight)) for n, v in total.items()}
         self.state = loop.step(self.problem, self.state, mean)
         seconds = time.perf_counter() - self._began
         rounds = settings.federation.rounds
@@ -91,17 +118,21 @@ class Federated(Strategy):
     ) -> Iterable[Message]:
         """Messages for the validation users, in every E-th round and the last."""
         settings = self.problem.config
+        server_round += self._before
         last = server_round == settings.federation.rounds
         if server_round % settings.evaluation.every and not last:
             return []
         users = self.problem.population.store.users("valid")
         trial = Trial(self.problem.adapt, settings.data.support)
+        if self.problem.method.generator is not None:
+            arrays = wire.arrays(generation.public(self.problem.method, self.state.meta))
         return judging.messages(self.problem, arrays, users, [trial], grid, server_round)
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
         """The measure on validation users; the best round is remembered."""
+        server_round += self._before
         scores = judging.collect(replies)
         if not scores:
             self._done(self._last)
@@ -126,7 +157,20 @@ class Federated(Strategy):
 
     def _done(self, event: RoundDone) -> None:
         self.history.append(event)
+        every = self.problem.config.run.checkpoint_every
+        if self._save and every and (event.round % every == 0 or event.round == event.rounds):
+            self._save(Progress(self.state, self.best, self.history))
         self.listener(event)
+
+    def _collected(self, term: wire.Sum) -> wire.Sum:
+        """The sum of a chunk; made here where the users' contributions come one by one."""
+        if self.problem.method.generator is None or not term.users:
+            return term
+        chunk = self._chunks[term.chunk]
+        there = chunk[~np.isin(chunk, term.failed)]
+        sent = {name: torch.from_numpy(value) for name, value in term.total.items()}
+        total = generation.collect(self.problem, self.state.meta, there, sent)
+        return term._replace(total={name: value.numpy() for name, value in total.items()})
 
     def _reason(self, term: wire.Sum) -> str:
         if not term.failed:

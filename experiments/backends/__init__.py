@@ -39,5 +39,5 @@ def open_backend(settings: RunConfig, app: ClientApp) -> Iterator[MakeGrid]:
     from experiments.backends.ray_pool import RayGrid, pool, workers_for
 
     gpus = 1.0 / workers_for(settings.workers) if settings.device.startswith("cuda") else 0.0
-    with pool(app, settings.workers, gpus) as actors:
-        yield lambda run_config: RayGrid(actors, run_config)
+    with pool(app, settings.workers, gpus, settings.memory_limit) as workers:
+        yield lambda run_config: RayGrid(workers, run_config)

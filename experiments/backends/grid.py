@@ -14,7 +14,13 @@ class LocalGrid(Grid):
     """A grid of logical nodes 1 to n in this process; subclasses move the messages."""
 
     def __init__(self, nodes: int) -> None:
-        """Announces this process to Flower as the server of run 1."""
+        """Announces this process to Flower as the server of run 1.
+
+        Raises:
+            ValueError: no nodes, for which a run would wait without end.
+        """
+        if nodes < 1:
+            raise ValueError(f"a grid of {nodes} nodes: expected at least one")
         self.nodes = nodes
         # Flower reads these when a message is made; its own runtimes set them the same way.
         TaskIdentity.run_id = 1

@@ -22,6 +22,19 @@ def engine(as_json: AsJson = False) -> None:
 
 
 @app.command()
+def methods(
+    methods: Annotated[str, typer.Option(help="Comma-separated methods; all that send.")] = "",
+    seconds: Annotated[float, typer.Option(min=0.01, help="Length of a turn.")] = 0.5,
+    repeats: Annotated[int, typer.Option(min=1, help="Turns of each method.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """User updates per second of every method in the engine, relative to FedAvg in this run."""
+    from experiments.bench import methods as bench
+
+    _report(bench.rows(bench.federated(methods), seconds, repeats, _say), bench.table, as_json)
+
+
+@app.command()
 def flower(
     users: Annotated[str, typer.Option(help="Users a round, comma-separated.")] = "1000,10000",
     rounds: Annotated[int, typer.Option(min=1, help="Rounds measured after a first one.")] = 5,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmeta.data.domains import numbered
 from fedmeta.data.images import flat_images
 from fedmeta.data.raw import DataError, Raw, missing_column
 from fedmeta.data.splits import named
@@ -19,24 +20,35 @@ def read_npz(path: Path, config: DataConfig) -> Raw:
 
     ``X`` ``(E, F)`` or ``images`` ``(E, ...)``; the label column's name, or ``y``, ``label`` or
     ``labels`` ``(E,)``; ``user`` ``(E,)``. Optional: ``user_split`` (0, 1 or 2, indexed by the
-    user's number), or a split per example, and the item fold of each example. Where examples
-    share inputs, ``items`` ``(I, F)`` stands for ``X``, and ``item`` ``(E,)`` gives a row of it.
+    user's number), or a split per example, the item fold and the domain of each example. Where
+    examples share inputs, ``items`` ``(I, F)`` stands for ``X``, and ``item`` ``(E,)`` gives a row
+    of it.
 
     Raises:
         DataError: no readable archive, pickled objects, a missing array, lengths that differ.
     """
     arrays = _load(path)
     name = path.name
-    _, user = _first(arrays, (config.user_column,), "user", "user-column", name)
     inputs = (config.image_column, "X", "images", "items")
     x_name, x = _first(arrays, inputs, "input", "image-column", name)
     y_name, label = _first(
         arrays, (config.label_column, "y", "label", "labels"), "label", "label-column", name
     )
+    if config.tasks == "episodic":  # which needs no users, nor splits of them
+        arrays[config.user_column] = np.zeros(len(label) if label.ndim else 0, dtype=np.int64)
+        arrays.pop(config.split_column, None)
+    _, user = _first(arrays, (config.user_column,), "user", "user-column", name)
     shared = _shared(arrays, x, name) if x_name == "items" else None
     first, each = (x_name, x) if shared is None else ("item", shared)
     per_example = {first: each, y_name: label, config.user_column: user}
-    for column in (config.split_column, config.fold_column):
+    if config.domain_column and config.domain_column not in arrays:
+        raise missing_column(name, "domain", config.domain_column, "domain-column", arrays)
+    for column in (
+        config.split_column,
+        config.fold_column,
+        config.domain_column,
+        config.class_split_column,
+    ):
         if column in arrays:
             per_example[column] = arrays[column]
     for title, array in per_example.items():
@@ -55,6 +67,8 @@ def read_npz(path: Path, config: DataConfig) -> Raw:
     fold = arrays.get(config.fold_column)
     if fold is not None and fold.dtype.kind not in "iu":
         raise DataError(f"{name}: array {config.fold_column!r} has dtype {fold.dtype}; not integer")
+    home = arrays.get(config.domain_column)
+    domain, domains = (None, ()) if home is None else numbered(home, config.domain_column, name)
     with np.errstate(over="ignore"):  # too large for float32: reported by prepare, as infinite
         features = (
             flat_images(x) if x.ndim > 2 or x_name not in ("X", "items") else x.astype(np.float32)
@@ -68,6 +82,9 @@ def read_npz(path: Path, config: DataConfig) -> Raw:
         label=label,
         split=split,
         fold=None if fold is None else fold.astype(np.int64),
+        domain=domain,
+        domains=domains,
+        class_split=arrays.get(config.class_split_column),
         columns=_feature_names(arrays, features),
     )
 
@@ -121,7 +138,7 @@ def _split(
     if config.split_column in arrays:
         return named(arrays[config.split_column], code, ids, config.split_column, name)
     split = arrays.get("user_split")
-    if split is None or not config.split_column:
+    if split is None or not config.split_column or config.tasks == "episodic":
         return None
     numbered = numbers.dtype.kind in "iu" and numbers.min() >= 0 and numbers.max() < len(split)
     if not numbered or split.dtype.kind not in "iu" or not np.isin(split, (0, 1, 2)).all():

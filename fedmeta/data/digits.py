@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from fedmeta.data.domains import without_domains
 from fedmeta.data.partition import partition
 from fedmeta.data.raw import Raw
 from fedmeta.sections.data import DataConfig
@@ -19,7 +20,7 @@ def digits(config: DataConfig) -> Raw:
     rows = partition(label, config, "digits")
     sizes = [len(part) for part in rows]
     taken = np.concatenate(rows)
-    return Raw(
+    raw = Raw(
         name="digits",
         ids=tuple(f"u{user:05d}" for user in range(len(rows))),
         user=np.repeat(np.arange(len(rows), dtype=np.int64), sizes),
@@ -27,3 +28,6 @@ def digits(config: DataConfig) -> Raw:
         item=np.arange(len(taken), dtype=np.int64),
         label=label[taken],
     )
+    if config.domain_column:
+        raise without_domains(raw, config.domain_column, ())
+    return raw

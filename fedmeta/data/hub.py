@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedmeta.data.partition import partition
-from fedmeta.data.raw import DataError, Raw, missing_column
-from fedmeta.data.tables import from_frame
+from fedmeta.data.raw import DataError, Raw
+from fedmeta.data.tables import divided, from_frame
 from fedmeta.sections.data import DataConfig
 
 if TYPE_CHECKING:
@@ -30,22 +29,9 @@ def hub(config: DataConfig) -> Raw:
     table = _load(name, config)
     frame = _frame(table, config)
     natural = config.user_column in frame and config.partitioner == "auto"
-    if not natural and config.partitioner != "natural":
-        frame = _divided(frame, config, name)
+    if not natural and config.partitioner != "natural" and config.tasks != "episodic":
+        frame = divided(frame, config, name)
     return from_frame(frame, config, name)
-
-
-def _divided(frame: pd.DataFrame, config: DataConfig, name: str) -> pd.DataFrame:
-    if config.label_column not in frame:
-        raise missing_column(
-            name, "label", config.label_column, "label-column", map(str, frame.columns)
-        )
-    rows = partition(frame[config.label_column].to_numpy(), config, name)
-    users = np.repeat([f"u{user:05d}" for user in range(len(rows))], [len(r) for r in rows])
-    frame = frame.iloc[np.concatenate(rows)].reset_index(drop=True)
-    # A split by examples says nothing about made users.
-    frame = frame.drop(columns=[config.split_column], errors="ignore")
-    return frame.assign(**{config.user_column: users})
 
 
 def _load(name: str, config: DataConfig) -> Any:

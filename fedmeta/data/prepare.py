@@ -4,19 +4,25 @@ from dataclasses import replace
 
 import numpy as np
 
+from fedmeta.data.domains import used as used_domains
 from fedmeta.data.labels import encode
-from fedmeta.data.raw import DataError, Raw
+from fedmeta.data.raw import DataError, Raw, rows
 from fedmeta.data.selection import select
 from fedmeta.data.splits import hashed
 from fedmeta.data.store import SPLITS, UserStore
 from fedmeta.sections.data import DataConfig
 
 
-def prepare(raw: Raw, config: DataConfig) -> UserStore:
+def prepare(raw: Raw, config: DataConfig, known: bool = True) -> UserStore:
     """Users sorted by id, each with its examples in the order of the source.
 
     Users without a given split are divided by a hash of their ids before any is dropped, so
     another ``support`` never moves a user to another split.
+
+    Args:
+        raw: what the source delivers.
+        config: how it is used.
+        known: refuse classes that no train user has.
 
     Raises:
         DataError: no examples, unusable features or labels, an empty split, a class that no
@@ -24,7 +30,7 @@ def prepare(raw: Raw, config: DataConfig) -> UserStore:
     """
     if not len(raw.user):
         raise DataError(f"{raw.name}: no examples; at least three users with examples are needed")
-    _finite(raw)
+    finite(raw)
     raw, repeated = _once(raw)
     label, classes = encode(raw.label, config.task, raw.name)
     split = raw.split if raw.split is not None else hashed(raw.ids, config.seed, raw.name)
@@ -34,9 +40,9 @@ def prepare(raw: Raw, config: DataConfig) -> UserStore:
     order = np.array(sorted(np.flatnonzero(alive).tolist(), key=lambda u: raw.ids[u]))
     rank = np.full(len(raw.ids), -1)
     rank[order] = np.arange(len(order))
-    rows = np.flatnonzero(keep)
-    rows = rows[np.argsort(rank[raw.user[rows]], kind="stable")]
-    user, item, label = rank[raw.user[rows]], raw.item[rows], label[rows]
+    at = np.flatnonzero(keep)
+    at = at[np.argsort(rank[raw.user[at]], kind="stable")]
+    user, item, label = rank[raw.user[at]], raw.item[at], label[at]
 
     items = raw.items if isinstance(raw.items, np.ndarray) else tuple(raw.items)
     if not keep.all():  # items that only dropped examples referred to need no encoding
@@ -48,6 +54,7 @@ def prepare(raw: Raw, config: DataConfig) -> UserStore:
             if isinstance(items, np.ndarray)
             else tuple(text for text, keep_it in zip(items, used, strict=True) if keep_it)
         )
+    domain, domains = used_domains(None if raw.domain is None else raw.domain[at], raw.domains)
     store = UserStore(
         name=raw.name,
         items=items,
@@ -57,11 +64,31 @@ def prepare(raw: Raw, config: DataConfig) -> UserStore:
         ids=tuple(raw.ids[u] for u in order),
         split=split[order],
         classes=classes,
-        fold=None if raw.fold is None else raw.fold[rows],
+        fold=None if raw.fold is None else raw.fold[at],
+        domain=domain,
+        domains=domains,
         bayes=None if raw.bayes is None else raw.bayes[order],
         dropped=dropped | ({"repeated examples of a user": repeated} if repeated else {}),
     )
-    return _with_train_classes(store) if classes else store
+    return _with_train_classes(store) if classes and known else store
+
+
+def raw_of(store: UserStore) -> Raw:
+    """The columns of a store once more, for another way to make tasks of its users."""
+    names = np.array(store.classes, dtype=object)
+    return Raw(
+        name=store.name,
+        ids=store.ids,
+        user=np.repeat(np.arange(len(store.ids), dtype=np.int64), store.sizes()),
+        items=store.items,
+        item=store.item,
+        label=names[store.label.astype(np.int64)] if store.classes else store.label,
+        split=store.split,
+        fold=store.fold,
+        domain=store.domain,
+        domains=store.domains,
+        bayes=store.bayes,
+    )
 
 
 def _once(raw: Raw) -> tuple[Raw, int]:
@@ -73,16 +100,15 @@ def _once(raw: Raw) -> tuple[Raw, int]:
     _, first = np.unique(np.stack([raw.user, raw.item]), axis=1, return_index=True)
     if len(first) == len(raw.user):
         return raw, 0
-    kept = np.sort(first)
-    return raw._replace(
-        user=raw.user[kept],
-        item=raw.item[kept],
-        label=raw.label[kept],
-        fold=None if raw.fold is None else raw.fold[kept],
-    ), len(raw.user) - len(kept)
+    return rows(raw, np.sort(first)), len(raw.user) - len(first)
 
 
-def _finite(raw: Raw) -> None:
+def finite(raw: Raw) -> None:
+    """Refuse features that are not numbers.
+
+    Raises:
+        DataError: the first of them.
+    """
     if not isinstance(raw.items, np.ndarray):
         return
     bad = ~np.isfinite(raw.items)

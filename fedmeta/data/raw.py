@@ -24,7 +24,10 @@ class Raw(NamedTuple):
         label: labels as they were found, ``(E,)`` of any dtype; None, NaN and "" are missing.
         split: 0 train, 1 valid, 2 test of each user, int8 ``(U,)``; None: not given.
         fold: item fold of each example, int64 ``(E,)``; None: not given.
+        domain: index into ``domains`` of each example, int64 ``(E,)``; None: not given.
+        domains: names of the domains.
         bayes: best possible accuracy of each user, float64 ``(U,)``; None: not known.
+        class_split: which of train, valid and test the example's class is for, in words, ``(E,)``.
         columns: names of the features, for messages; may be empty.
     """
 
@@ -36,8 +39,23 @@ class Raw(NamedTuple):
     label: NDArray[Any]
     split: NDArray[np.int8] | None = None
     fold: NDArray[np.int64] | None = None
+    domain: NDArray[np.int64] | None = None
+    domains: tuple[str, ...] = ()
     bayes: NDArray[np.float64] | None = None
+    class_split: NDArray[Any] | None = None
     columns: tuple[str, ...] = ()
+
+
+def rows(raw: Raw, keep: NDArray[Any]) -> Raw:
+    """The columns with some of the examples only: where ``keep`` is true, or at its indices."""
+    return raw._replace(
+        user=raw.user[keep],
+        item=raw.item[keep],
+        label=raw.label[keep],
+        fold=None if raw.fold is None else raw.fold[keep],
+        domain=None if raw.domain is None else raw.domain[keep],
+        class_split=None if raw.class_split is None else raw.class_split[keep],
+    )
 
 
 def nearest(wanted: str, known: Iterable[str]) -> str:

@@ -4,11 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fedmeta.data.arrays import read_npz
+from fedmeta.data.cross_domain import cross_domain
+from fedmeta.data.cross_problem import cross_problem, problems_of
 from fedmeta.data.digits import digits
+from fedmeta.data.episodic import episodic
 from fedmeta.data.files import read_table
+from fedmeta.data.generalization import generalization
 from fedmeta.data.hub import hub
 from fedmeta.data.preferences import preferences
-from fedmeta.data.prepare import prepare
+from fedmeta.data.prepare import prepare, raw_of
 from fedmeta.data.raw import DataError, Raw, nearest
 from fedmeta.data.store import UserStore
 from fedmeta.sections.data import DataConfig
@@ -37,13 +41,35 @@ DATA: dict[str, str] = {
 }
 
 
+TASKS: dict[str, Callable[[Raw, DataConfig], UserStore]] = {
+    "user": prepare,
+    "cross-domain": cross_domain,
+    "domain-generalization": generalization,
+    "episodic": episodic,
+}
+"""Ways to make tasks of one source's examples; `cross-problem` takes several sources."""
+
+
 def load(config: DataConfig) -> UserStore:
-    """The users that ``data.source`` names, checked, filtered and split.
+    """The users that ``data.source`` names, checked, filtered and split by ``data.tasks``.
 
     Raises:
         DataError: an unknown source, a missing file, or data that cannot be used.
     """
-    return prepare(_read(config), config)
+    if config.tasks == "cross-problem":
+        sources = problems_of(config)
+        found = [_read(config.model_copy(update={"source": source})) for source in sources]
+        return cross_problem(found, config)
+    return TASKS[config.tasks](_read(config), config)
+
+
+def wrap(store: UserStore, config: DataConfig) -> UserStore:
+    """The examples of a store as tasks of another kind (all but `cross-problem`).
+
+    Raises:
+        DataError: examples that such tasks cannot be made of.
+    """
+    return TASKS[config.tasks](raw_of(store), config.model_copy(update={"task": store.task}))
 
 
 def _read(config: DataConfig) -> Raw:

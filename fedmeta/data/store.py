@@ -29,6 +29,8 @@ class UserStore:
         domain: domain of each example (a language, a community, a problem), int64
             ``(examples,)``, or None.
         domains: names of the domains; empty where there are none.
+        query: which examples are never learned from but scored, and which of training users are
+            their query, bool ``(examples,)``; None: support and query are drawn.
         bayes: Bayes-optimal accuracy of each user where it is known, float64 ``(users,)``.
         dropped: what was left out and why, for the report.
     """
@@ -44,6 +46,7 @@ class UserStore:
     fold: NDArray[np.int64] | None = None
     domain: NDArray[np.int64] | None = None
     domains: tuple[str, ...] = ()
+    query: NDArray[np.bool_] | None = None
     bayes: NDArray[np.float64] | None = None
     dropped: dict[str, int] = field(default_factory=dict)
 

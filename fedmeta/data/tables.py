@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmeta.data.domains import numbered
 from fedmeta.data.images import stack_images
+from fedmeta.data.partition import partition
 from fedmeta.data.raw import DataError, Raw, missing_column
 from fedmeta.data.splits import named
 from fedmeta.sections.data import DataConfig
@@ -21,7 +23,8 @@ def from_frame(frame: pd.DataFrame, config: DataConfig, name: str) -> Raw:
 
     Inputs are ``feature_columns`` where they are named, else the text column, else the image
     column, else all numeric columns that are nothing else. Equal texts become one item. The
-    columns of the split and of the item fold are optional unless their name was changed.
+    columns of the split and of the item fold are optional unless their name was changed; there
+    is a column of domains only where it is named.
 
     Raises:
         DataError: no rows, a missing column, a missing user id or text, an unusable feature,
@@ -31,6 +34,7 @@ def from_frame(frame: pd.DataFrame, config: DataConfig, name: str) -> Raw:
 
     if not len(frame):
         raise DataError(f"{name}: the table has no rows; at least three users are needed")
+    frame = _with_users(frame, config, name)
     user = _column(frame, config.user_column, "user", "user-column", name)
     label = _column(frame, config.label_column, "label", "label-column", name)
     _present(user, "user id", name)
@@ -39,6 +43,13 @@ def from_frame(frame: pd.DataFrame, config: DataConfig, name: str) -> Raw:
     items, item, columns = _inputs(frame, config, name)
     split = _optional(frame, config.split_column, "split", "split-column", name)
     fold = _optional(frame, config.fold_column, "fold", "fold-column", name)
+    group = _optional(frame, config.class_split_column, "class_split", "class-split-column", name)
+    home = _optional(frame, config.domain_column, "domain", "domain-column", name)
+    domain, domains = (
+        (None, ())
+        if home is None
+        else numbered(home.to_numpy(dtype=object), config.domain_column, name)
+    )
     names = tuple(str(value) for value in ids)
     return Raw(
         name=name,
@@ -51,8 +62,36 @@ def from_frame(frame: pd.DataFrame, config: DataConfig, name: str) -> Raw:
         if split is None
         else named(split.to_numpy(dtype=object), code, names, config.split_column, name),
         fold=None if fold is None else _folds(fold, name),
+        domain=domain,
+        domains=domains,
+        class_split=None if group is None else group.to_numpy(dtype=object),
         columns=columns,
     )
+
+
+def divided(frame: pd.DataFrame, config: DataConfig, name: str) -> pd.DataFrame:
+    """The rows divided among ``data.users`` made users, by their labels.
+
+    Raises:
+        DataError: no labels, or too few examples for so many users.
+    """
+    label = _column(frame, config.label_column, "label", "label-column", name)
+    rows = partition(label.to_numpy(), config, name)
+    users = np.repeat([f"u{user:05d}" for user in range(len(rows))], [len(r) for r in rows])
+    frame = frame.iloc[np.concatenate(rows)].reset_index(drop=True)
+    # A split by examples says nothing about made users.
+    frame = frame.drop(columns=[config.split_column], errors="ignore")
+    return frame.assign(**{config.user_column: users})
+
+
+def _with_users(frame: pd.DataFrame, config: DataConfig, name: str) -> pd.DataFrame:
+    """The frame with users where the tasks can do without those of the data."""
+    if config.tasks == "episodic":
+        frame = frame.drop(columns=[config.split_column], errors="ignore")
+        return frame.assign(**{config.user_column: "all"})
+    if config.tasks == "cross-problem" and config.user_column not in frame:
+        return divided(frame, config, name)
+    return frame
 
 
 def _inputs(
@@ -75,6 +114,8 @@ def _inputs(
             config.label_column,
             config.split_column,
             config.fold_column,
+            config.domain_column,
+            config.class_split_column,
         }
         numeric = frame.select_dtypes(include=["number", "bool"]).columns
         columns = [str(column) for column in numeric if column not in roles]

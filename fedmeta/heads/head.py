@@ -24,7 +24,7 @@ class Tail(NamedTuple):
         backward: ``(params, z, error) -> (d loss / d z (H, N), gradients of the tail's
             parameters)``, where ``error`` maps logits to d loss / d logits.
         embed: ``(params, z) -> (H, N)``, what the output layer is given; None where the first
-            layer is itself the output layer.
+            layer is the output layer.
     """
 
     layer: str

@@ -22,14 +22,35 @@ class DataConfig(Section):
     task: Literal["auto", "classification", "regression"] = Field(
         "auto", description="auto: regression for non-integer numeric targets"
     )
+    tasks: Literal["user", "cross-domain", "cross-problem", "domain-generalization", "episodic"] = (
+        Field("user", description="how tasks are made of the examples; see docs/tasks.md")
+    )
+    problems: str = Field(
+        "", description="`cross-problem`: comma-separated sources; the last is met in test only"
+    )
+    way: Annotated[int, Field(ge=2)] = Field(5, description="`episodic`: classes of an episode")
+    variable: bool = Field(
+        False, description="`episodic`: 2 to `data.way` classes, unequal shots, smaller supports"
+    )
     standardize: Literal["auto", "none", "features"] = Field(
         "auto", description="scale features by train users' statistics; auto: tabular data only"
     )
     seed: Seed = Field(0, description="seed of generated data, partitions and user splits")
     users: Count = Field(1000, description="generator and partitioners: number of users")
-    heterogeneity: Fraction = Field(1.0, description="`preferences`: 0 all alike, 1 all different")
+    heterogeneity: Fraction = Field(
+        1.0, description="`preferences`: how much tastes differ; 0 all alike, 1 all different"
+    )
+    prior_heterogeneity: Fraction = Field(
+        0.0, description="`preferences`: how much users differ in how often they want a message"
+    )
+    feature_heterogeneity: Fraction = Field(
+        0.0, description="`preferences`: how much users see only messages of a topic of their own"
+    )
     label_noise: Annotated[float, Field(ge=0.0, lt=0.5)] = Field(
         0.05, description="`preferences`: probability that a label is flipped"
+    )
+    domains: Count = Field(
+        1, description="`preferences`: groups of users who share a shift of taste; 1: none"
     )
     examples: Count = Field(60, description="`preferences`: median examples per user")
     examples_spread: NonNegative = Field(
@@ -51,6 +72,14 @@ class DataConfig(Section):
     label_column: str = Field("label", description="column of the label or target")
     split_column: str = Field("split", description="column of train / valid / test, by user")
     fold_column: str = Field("item_fold", description="column of the item's fold")
+    class_split_column: str = Field(
+        "class_split", description="`episodic`: column of train / valid / test, by class"
+    )
+    domain_column: str = Field(
+        "",
+        description="column of the domain, such as `community` or `lang`; `preferences`: `topic`,"
+        " `tone`, `urgency` or `sender`; empty: none",
+    )
     feature_columns: str = Field(
         "auto", description="comma-separated feature columns; auto: all other numeric columns"
     )
@@ -61,7 +90,8 @@ class BackboneConfig(Section):
 
     name: str = Field(
         "auto",
-        description="`minilm`, `hashing`, `identity`, a hub id or a folder; auto: by the data",
+        description="`minilm`, `hashing`, `identity`, a hub id, a folder, or texts' encoders joined"
+        " by `+`; auto: by the data",
     )
     max_length: Count = Field(128, description="most tokens of a text")
     columns: Count = Field(512, description="`hashing`: width of the features")

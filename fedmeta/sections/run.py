@@ -68,6 +68,12 @@ class RunConfig(Section):
     memory: str = Field(
         "", description="folder of what users own between rounds; empty: in the run's folder"
     )
+    checkpoint_every: Natural = Field(
+        1, description="rounds between checkpoints, from which `--resume` goes on; 0: none"
+    )
+    memory_limit: Natural = Field(
+        0, description="Ray: most private memory of a worker in MB; 0: no limit"
+    )
     device: str = Field("cpu", description="`cpu`, `cuda` or `cuda:N`")
     on_client_error: Literal["fail", "skip"] = Field(
         "fail", description="end the run, or go on without the failed users"

@@ -110,7 +110,7 @@ LINE = b'{"user": "a", "text": "x", "label": 0}\n'
         ("a.csv", b"user,text,label\n\xff,b,1\n", "not a CSV table in UTF-8"),
         ("a.parquet", b"nonsense", "not a Parquet file"),
         ("a.jsonl.gz", LINE, "cannot be read"),
-        ("a.jsonl.gz", gzip.compress(LINE)[:-9], "cannot be read"),
+        ("a.jsonl.gz", gzip.compress(LINE, mtime=0)[:-9], "cannot be read"),
     ],
 )
 def test_unreadable(tmp_path: Path, name: str, content: bytes, message: str) -> None:

@@ -1,6 +1,7 @@
 """Comparisons: paired by user, over seeds, all from the users' own scores."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from experiments.cli import main
 from experiments.compare import DEFAULT_METHODS
+from experiments.selection import HONEST
 from fedmeta.methods import METHODS
 from tests.experiments.runs import Result, sets, strict, summary_of, users_of
 
@@ -24,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("comparisons") / "here"
     arguments = [
         *("fedmeta", "compare", *sets(data__support=K), "--methods", ",".join(METHODS_HERE)),
-        *("--seeds", "2", "--seed", "4", "--out", str(out), "--json"),
+        *("--no-baselines", "--seeds", "2", "--seed", "4", "--out", str(out), "--json"),
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", arguments)
@@ -50,7 +52,11 @@ def gains(folder: Path, method: str, split: str = "test") -> Any:
 
 def test_folders(folder: Path, content: Any) -> None:
     runs = {f"{method}-seed{seed}" for method in METHODS_HERE for seed in SEEDS}
-    assert {path.name for path in folder.iterdir()} == runs | {"config.toml", "compare.json"}
+    assert {path.name for path in folder.iterdir()} == runs | {
+        "config.toml",
+        "plan.json",
+        "compare.json",
+    }
     assert content["seeds"] == list(SEEDS)
     assert tuple(content["methods"]) == METHODS_HERE
     for method in METHODS_HERE:
@@ -133,23 +139,64 @@ def test_a_run_of_it_alone_gives_the_same(folder: Path, fedmeta: Callable[..., R
     assert alone["method"] == "maml"
 
 
-@pytest.mark.parametrize(
-    ("given", "names"), [([], DEFAULT_METHODS), (["--methods", "all"], METHODS)]
-)
-def test_which_methods(
-    given: list[str], names: tuple[str, ...], fedmeta: Callable[..., Result]
-) -> None:
-    small = sets(federation__rounds=1, data__support=5, evaluation__shots="0")
-    found = fedmeta("compare", *small, *given, "--json").json
-    assert list(found["methods"]) == list(names)
+SMALL = sets(federation__rounds=1, data__support=5, evaluation__shots="0")
+
+
+def few(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """A registry of a few methods, so that all of them are soon run."""
+    monkeypatch.setattr("experiments.selection.METHODS", {name: METHODS[name] for name in names})
+
+
+def test_the_usual_methods_and_the_honest_baselines(fedmeta: Callable[..., Result]) -> None:
+    found = fedmeta("compare", *SMALL, "--json").json
+    added = [name for name in HONEST if name in METHODS and name not in DEFAULT_METHODS]
+    assert "bias" in added
+    assert found["baselines_added"] == added
+    assert list(found["methods"]) == [*DEFAULT_METHODS, *added]
+    assert found["left_out"] == {}
     assert Path(found["folder"]).parent == Path("runs")
     assert found["seeds"] == [0]
 
 
+def test_all_methods_that_fit(
+    fedmeta: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few(monkeypatch, "local", "fedavg", "fedper")
+    found = fedmeta("compare", *SMALL, "--methods", "all", "--json").json
+    assert list(found["methods"]) == ["local", "fedavg", "fedper"]
+    linear = ["--set", "head.name=linear"]
+    found = fedmeta("compare", *SMALL, *linear, "--methods", "all", "--json").json
+    assert list(found["methods"]) == ["local", "fedavg"]
+    assert list(found["left_out"]) == ["fedper"]
+    assert "use head.name = 'mlp'" in found["left_out"]["fedper"]
+    shown = fedmeta("compare", *SMALL, *linear, "--methods", "all")
+    assert "left out: fedper (method.name = 'fedper' needs a trunk" in shown.out
+    refused = fedmeta("compare", *SMALL, *linear, "--methods", "local,fedper", "--out", "never")
+    assert refused.code == 2
+    assert "use head.name = 'mlp'" in refused.err
+    assert not Path("never").exists()
+
+
+def test_of_all_methods_one_that_fails_is_left_out(
+    fedmeta: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> dict[str, object]:
+        raise RuntimeError("a bug in a method")
+
+    monkeypatch.setitem(METHODS, "fedprox", replace(METHODS["fedprox"], contribute=broken))  # type: ignore[arg-type]
+    few(monkeypatch, "fedavg", "fedprox", "local")
+    found = fedmeta("compare", *SMALL, "--methods", "all", "--json").json
+    assert list(found["methods"]) == ["fedavg", "local"]
+    assert "a bug in a method" in found["left_out"]["fedprox"]
+    named = fedmeta("compare", *SMALL, "--methods", "fedprox,local")
+    assert named.code == 1
+
+
 def test_a_method_named_twice_runs_once(fedmeta: Callable[..., Result]) -> None:
-    small = sets(federation__rounds=1)
-    found = fedmeta("compare", *small, "--methods", "maml, local,maml", "--json").json
+    given = ["--methods", "maml, local,maml", "--no-baselines"]
+    found = fedmeta("compare", *sets(federation__rounds=1), *given, "--json").json
     assert list(found["methods"]) == ["maml", "local"]
+    assert found["baselines_added"] == []
     assert len(found["pairs"]) == 1
 
 
@@ -160,5 +207,9 @@ def test_table(fedmeta: Callable[..., Result]) -> None:
     assert " ".join(content["verdict"].split()) in " ".join(result.out.split())
     for row in content["methods"].values():
         assert f" {100 * row['test']['after']['accuracy_macro']:.1f} " in result.out
+    assert "added to compare with: local, bias, fedavg-ft" in result.out
+    runs = len(content["methods"])
+    assert f"{runs} of {runs} runs in" in result.err
+    assert f"1 of {runs} runs in" in result.err
     for method in ("fedavg", "maml"):
         assert f"{method}: round 3/3" in result.err

@@ -1,0 +1,1 @@
+"""One setting in steps: when does which method pay?"""

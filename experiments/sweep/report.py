@@ -1,0 +1,121 @@
+"""A sweep for people: tables, and a picture of when each method pays."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from experiments.sweep.points import Swept
+from fedmeta.methods import METHODS
+
+COLOURS = (
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#7F7F7F",
+)  # fmt: skip
+"""Told apart with any colour vision (Okabe and Ito 2008, their yellow replaced by a grey)."""
+MARKERS = "osD^vPX*<>"
+LINES = ("-", "--", "-.", ":")
+
+
+def shown(panel: dict[str, Any]) -> list[str]:
+    """The methods of a panel that personalize: the others have no gain to show."""
+    return [name for name in panel["points"][0]["methods"] if METHODS[name].personalizes]
+
+
+def pays_from(panel: dict[str, Any], name: str) -> str:
+    """The value from which on a method pays at all further ones, in words."""
+    last = ""
+    for point in reversed(panel["points"]):
+        if not point["methods"][name]["pays"]:
+            break
+        last = point["value"]
+    return f"from {last}" if last else "not at the end"
+
+
+def table(found: Swept) -> RenderableType:
+    """One table per panel: the gain of each method at each value."""
+    scale, digits = (100, 1) if found.content["measure"] == "accuracy" else (1, 3)
+    parts: list[RenderableType] = []
+    for panel in found.content["panels"]:
+        out = Table(title=f"{panel['title']}: gain over one model for all, by {panel['key']}")
+        out.add_column("method")
+        for point in panel["points"]:
+            out.add_column(point["value"], justify="right")
+        out.add_column("pays")
+        for name in shown(panel):
+            cells = [_cell(point["methods"][name], scale, digits) for point in panel["points"]]
+            out.add_row(name, *cells, pays_from(panel, name))
+        parts.append(out)
+    return Group(*parts, Text(f"* the whole 95 % interval is above zero    {found.folder}"))
+
+
+def _cell(row: dict[str, Any], scale: int, digits: int) -> str:
+    if row["gain"] is None:
+        return "-"
+    low, high = row["ci95"]
+    text = f"{scale * row['gain']:+.{digits}f} ±{scale * (high - low) / 2:.{digits}f}"
+    return text + ("*" if row["pays"] else " ")
+
+
+def draw(folder: Path, content: dict[str, Any]) -> None:
+    """``sweep.svg`` and ``sweep.png``: gains with 95 % intervals; filled where they are sure."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    panels = content["panels"]
+    percent = content["measure"] == "accuracy"
+    figure = Figure(figsize=(4.2 * len(panels) + 1.8, 4.0), layout="constrained")
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    names = shown(panels[0])
+    for axis, panel in zip(axes, panels, strict=True):
+        values = [point["value"] for point in panel["points"]]
+        places, labels = _places(values)
+        step = min((abs(b - a) for a, b in pairwise(places)), default=1.0)
+        axis.axhline(0, color="0.5", linewidth=0.8)
+        for at, name in enumerate(names):
+            rows = [point["methods"][name] for point in panel["points"]]
+            shift = 0.05 * step * (at - (len(names) - 1) / 2)  # so that no interval hides another
+            _line(axis, [x + shift for x in places], rows, at, name, 100 if percent else 1)
+        axis.set_xticks(places, labels)
+        axis.set_xlabel(panel["key"])
+        axis.set_title(panel["title"], fontsize=10)
+        axis.grid(axis="y", color="0.9", linewidth=0.6)
+        axis.spines[["top", "right"]].set_visible(False)
+    unit = "points" if percent else content["measure"]
+    axes[0].set_ylabel(f"gain over one model for all, {unit}")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
+    # The same sweep gives the same file: no date, no random ids.
+    with mpl.rc_context({"svg.hashsalt": "fedmeta", "svg.fonttype": "none"}):
+        figure.savefig(folder / "sweep.svg", metadata={"Date": None})
+    figure.savefig(folder / "sweep.png", dpi=150)
+
+
+def _line(
+    axis: Any, places: list[float], rows: list[dict[str, Any]], at: int, name: str, scale: int
+) -> None:
+    known = [(x, row) for x, row in zip(places, rows, strict=True) if row["gain"] is not None]
+    x = [place for place, _ in known]
+    y = [scale * row["gain"] for _, row in known]
+    below = [scale * (row["gain"] - row["ci95"][0]) for _, row in known]
+    above = [scale * (row["ci95"][1] - row["gain"]) for _, row in known]
+    colour, marker = COLOURS[at % len(COLOURS)], MARKERS[at % len(MARKERS)]
+    line = LINES[at // len(COLOURS) % len(LINES)]
+    axis.errorbar(
+        x, y, yerr=[below, above], color=colour, linestyle=line, linewidth=1.4, capsize=2,
+        elinewidth=0.9,
+    )  # fmt: skip
+    faces = [colour if row["pays"] else "white" for _, row in known]
+    axis.scatter(x, y, c=faces, edgecolors=colour, marker=marker, s=30, zorder=3)
+    label = f"{name} ({METHODS[name].family})"
+    axis.plot([], [], color=colour, marker=marker, linestyle=line, label=label)
+
+
+def _places(values: list[str]) -> tuple[list[float], list[str]]:
+    """Where values stand: as numbers if all are, else one after the other."""
+    try:
+        return [float(value) for value in values], [f"{float(value):g}" for value in values]
+    except ValueError:
+        return [float(at) for at in range(len(values))], values

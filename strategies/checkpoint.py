@@ -1,0 +1,225 @@
+"""Checkpoints: all that a server carries from round to round, which no crash can tear.
+
+A checkpoint is a folder of two files, ``state.safetensors`` and ``manifest.json``, which holds the
+sha256 of the other and of itself. It is written beside, synced, renamed, and its parent synced:
+who looks finds the old one or the new one. The last two are kept. No pickle anywhere.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from fedmeta.config import Config, Scalar, flatten
+from fedmeta.outer import ServerState
+from fedmeta.types import Params
+from strategies.events import RoundDone
+
+FORMAT = 1
+KEEP = 2
+STATE, MANIFEST = "state.safetensors", "manifest.json"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read or written; the message says which, why and what to do."""
+
+
+class Progress(NamedTuple):
+    """Where a run is.
+
+    Attributes:
+        state: the server's.
+        best: value, round and parameters of the best round by validation users.
+        history: one entry for each round.
+    """
+
+    state: ServerState
+    best: tuple[float, int, Params]
+    history: list[RoundDone]
+
+
+def write(folder: Path, progress: Progress, settings: Mapping[str, Scalar]) -> None:
+    """Write the checkpoint of a round and remove all but the last two.
+
+    Args:
+        folder: that holds the checkpoints of one run.
+        progress: what to write.
+        settings: as :func:`decisive` gives them.
+
+    Raises:
+        CheckpointError: the disk is full or read-only; the checkpoints before are as they were.
+    """
+    number = progress.state.round
+    state = save(_tensors(progress))
+    body: dict[str, Any] = {
+        "format": FORMAT,
+        "round": number,
+        "best": {"value": progress.best[0], "round": progress.best[1]},
+        "history": [list(event) for event in progress.history],
+        "settings": dict(settings),
+        "versions": versions(),
+        "state": {"sha256": hashlib.sha256(state).hexdigest(), "bytes": len(state)},
+    }
+    body["sha256"] = _digest(body)
+    beside = folder / f".{number}.{os.getpid()}.part"
+    try:
+        beside.mkdir(parents=True, exist_ok=True)
+        _sync_file(beside / STATE, state)
+        _sync_file(beside / MANIFEST, (json.dumps(body, indent=1) + "\n").encode())
+        _sync_folder(beside)
+        if (folder / str(number)).exists():
+            shutil.rmtree(folder / str(number))  # a round that was run again gives the same
+        beside.rename(folder / str(number))
+        _sync_folder(folder)
+    except OSError as error:
+        shutil.rmtree(beside, ignore_errors=True)
+        last = max(rounds(folder), default=0)
+        raise CheckpointError(
+            f"round {number} cannot be saved in {str(folder)!r}: {error.strerror or error};"
+            f" round {last} is the last that is saved; make room and run again with --resume"
+        ) from None
+    for old in sorted(rounds(folder))[:-KEEP]:
+        shutil.rmtree(folder / str(old), ignore_errors=True)
+
+
+def read(folder: Path, settings: Mapping[str, Scalar]) -> Progress | None:
+    """The newest checkpoint that is whole; None where there is none at all.
+
+    Raises:
+        CheckpointError: none of those that are there is whole, or they are another config's.
+    """
+    found = sorted(rounds(folder), reverse=True)
+    problems = []
+    for number in found:
+        try:
+            return _read_one(folder / str(number), settings)
+        except _DamagedError as error:
+            problems.append(f"round {number}: {error}")
+    if problems:
+        raise CheckpointError(
+            f"no checkpoint in {str(folder)!r} can be used ({'; '.join(problems)}); start the run"
+            " anew in another folder"
+        )
+    return None
+
+
+def decisive(config: Config) -> dict[str, Scalar]:
+    """The settings that decide what comes out; a run may go on elsewhere, with other workers."""
+    source = Path(config.data.source).expanduser()
+    where = str(source.resolve()) if source.is_file() else config.data.source
+    return {
+        key: value
+        for key, value in (flatten(config) | {"data.source": where}).items()
+        if key == "run.seed" or not key.startswith(("run.", "backbone.cache"))
+    }
+
+
+def rounds(folder: Path) -> list[int]:
+    """Rounds of which a checkpoint is there."""
+    if not folder.is_dir():
+        return []
+    return [int(path.name) for path in folder.iterdir() if path.name.isdigit()]
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of what decides the last bit of a result."""
+    names = ("fedmeta", "torch", "numpy", "flwr")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
+
+
+class _DamagedError(Exception):
+    """Why a checkpoint is not whole."""
+
+
+def _read_one(folder: Path, settings: Mapping[str, Scalar]) -> Progress:
+    try:
+        body = json.loads((folder / MANIFEST).read_bytes())
+        state = (folder / STATE).read_bytes()
+    except (OSError, ValueError) as error:
+        raise _DamagedError(f"{MANIFEST} or {STATE} cannot be read ({error})") from None
+    if not isinstance(body, dict) or "sha256" not in body:
+        raise _DamagedError(f"{MANIFEST} is not a manifest of fedmeta")
+    if _digest({key: value for key, value in body.items() if key != "sha256"}) != body["sha256"]:
+        raise _DamagedError(f"{MANIFEST} was changed: its sha256 does not fit")
+    if body["format"] != FORMAT:
+        raise CheckpointError(
+            f"{str(folder)!r} has format {body['format']}; this version of fedmeta reads format"
+            f" {FORMAT}: use the version that wrote it, {body['versions'].get('fedmeta')}"
+        )
+    if hashlib.sha256(state).hexdigest() != body["state"]["sha256"]:
+        raise _DamagedError(f"{STATE} was changed or cut: its sha256 does not fit")
+    _same(body["settings"], settings, folder)
+    try:
+        return _progress(load(state), body)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise _DamagedError(f"{STATE} and {MANIFEST} do not fit each other ({error})") from None
+
+
+def _same(before: Mapping[str, Scalar], now: Mapping[str, Scalar], folder: Path) -> None:
+    changed = [
+        f"{key} = {now.get(key)!r} (was {before.get(key)!r})"
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key)
+    ]
+    if changed:
+        raise CheckpointError(
+            f"{str(folder)!r} was written with other settings: {', '.join(changed)}; resume with"
+            " the settings of its config.toml, or start anew in another folder"
+        )
+
+
+def _tensors(progress: Progress) -> dict[str, Tensor]:
+    state, (_, _, best) = progress.state, progress.best
+    groups = {
+        **{f"meta:{name}": value for name, value in state.meta.items()},
+        **{f"best:{name}": value for name, value in best.items()},
+        **{
+            f"outer:{at}:{name}": value
+            for name, parts in state.outer.items()
+            for at, value in enumerate(parts)
+        },
+    }
+    # A tensor of its own for each: safetensors refuses memory that is shared.
+    return {name: value.detach().cpu().contiguous().clone() for name, value in groups.items()}
+
+
+def _progress(tensors: dict[str, Tensor], body: dict[str, Any]) -> Progress:
+    meta = {n.removeprefix("meta:"): v for n, v in tensors.items() if n.startswith("meta:")}
+    best = {n.removeprefix("best:"): v for n, v in tensors.items() if n.startswith("best:")}
+    outer: dict[str, tuple[Tensor, ...]] = dict.fromkeys(meta, ())
+    for key in sorted(n for n in tensors if n.startswith("outer:")):
+        name = key.split(":", 2)[2]
+        outer[name] = (*outer.get(name, ()), tensors[key])
+    history = [RoundDone(*event) for event in body["history"]]
+    value, number = body["best"]["value"], body["best"]["round"]
+    return Progress(ServerState(body["round"], meta, outer), (value, number, best), history)
+
+
+def _digest(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _sync_file(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
