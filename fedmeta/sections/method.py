@@ -86,7 +86,7 @@ class MethodConfig(Section):
     )
     cg_steps: Natural = Field(5, description="`imaml`: steps of conjugate gradients")
     cg_damping: NonNegative = Field(
-        1.0, description="`imaml`: added to the Hessian, times the identity"
+        3.0, description="`imaml`: added to lambda where the Hessian is divided by it"
     )
     learned_rates: bool = Field(
         True, description="`maml-pp`: learn one inner rate for each layer and step"
