@@ -22,7 +22,7 @@ from fedmeta.methods.method import Defaults, Setup
 from fedmeta.types import Params, Task
 
 ALPHA = "rate/alpha"
-SOFT = 0.05
+SOFT = 0.3
 """Slope at which a user pulls half as much as he can."""
 
 

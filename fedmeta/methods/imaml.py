@@ -4,8 +4,8 @@ A user solves ``phi = argmin L_S(phi) + lambda / 2 ||phi - theta||^2``. Where th
 derivative of the query loss is ``(I + H / lambda)^-1 g`` with H the Hessian of ``L_S`` and g the
 query gradient, both at phi (Rajeswaran et al. 2019, lemma 1), whatever path led there; memory
 does not grow with the steps. Conjugate gradients need products with H only, and none of them
-(``cg-steps = 0``) leaves FOMAML. Damping adds ``cg-damping`` times the identity to H, for heads
-whose Hessian has negative eigenvalues.
+(``cg-steps = 0``) leaves FOMAML. Damping is added to lambda in that system, for heads whose
+Hessian has negative eigenvalues.
 """
 
 from collections.abc import Callable
@@ -52,22 +52,18 @@ def _near(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
 
 
 def _implicit(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
-    options, weight = inner.options, inner.options.imaml_lambda
+    options = inner.options
+    scale = 1.0 / (options.imaml_lambda + options.cg_damping)
     phi = _near(learner, theta, task, inner)
-    own = 1.0 + options.cg_damping / weight  # of the identity in the system
 
     def product(v: Params) -> Params:
-        return add(_scaled(v, own), learner.bend(phi, task.support, v), 1.0 / weight)
+        return add(v, learner.bend(phi, task.support, v), scale)
 
-    # The solution is g / own and a rest, in the span of the support's gradients, that takes up
-    # what the Hessian makes of it.
-    first = _scaled(learner.grad(phi, task.query), 1.0 / own)
-    bent = _scaled(learner.bend(phi, task.support, first), -1.0 / weight)
-    return add(first, _solve(learner, product, bent, options.cg_steps))
-
-
-def _scaled(a: Params, by: float) -> dict[str, Tensor]:
-    return {name: by * value for name, value in a.items()}
+    # The solution is g and a rest, in the span of the support's gradients, that takes up what
+    # the Hessian makes of g.
+    g = learner.grad(phi, task.query)
+    bent = {name: -scale * v for name, v in learner.bend(phi, task.support, g).items()}
+    return add(g, _solve(learner, product, bent, options.cg_steps))
 
 
 IMAML = Method(

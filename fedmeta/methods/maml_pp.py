@@ -99,7 +99,7 @@ MAML_PP = Method(
     communicates="meta-gradient of the head and of one rate per layer and step",
     adapt=_adapt,
     contribute=_contribute,
-    defaults=Defaults(rate=1.0, steps=10, optimizer="adam", server_rate=0.08, schedule="cosine"),
+    defaults=Defaults(rate=1.0, steps=10, optimizer="adam", server_rate=0.04, schedule="cosine"),
     newcomer="adapts on the support set with the learned rates",
     cost="gradients through all steps: about twice the time",
     splits=True,

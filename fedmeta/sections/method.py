@@ -86,7 +86,7 @@ class MethodConfig(Section):
     )
     cg_steps: Natural = Field(5, description="`imaml`: steps of conjugate gradients")
     cg_damping: NonNegative = Field(
-        1.0, description="`imaml`: added to the Hessian, times the identity"
+        3.0, description="`imaml`: added to lambda where the Hessian is divided by it"
     )
     learned_rates: bool = Field(
         True, description="`maml-pp`: learn one inner rate for each layer and step"
@@ -100,7 +100,7 @@ class MethodConfig(Section):
         0.0, description="`maml-pp`: share of the rounds that are first-order"
     )
     alpha_speed: Positive = Field(
-        2.0,
+        1.0,
         description="`alpha-maml`: outer rate of the inner rate's logarithm over that of weights",
     )
     local_steps: Count = Field(5, description="`per-fedavg`: meta-steps of a user in a round")
