@@ -73,7 +73,8 @@ def test_user_who_diverges(name: str, head: str) -> None:
     kind = KINDS[name][-1]
     task = tasks(32, kind=kind, dtype=torch.float32)
     x = task.support.x.clone()
-    x[BAD] *= 1e12
+    # The gradient of cross-entropy is bounded: there it takes more to overflow.
+    x[BAD] *= 1e12 if kind == "regression" else 1e25
     method, model = METHODS[name], model_of(head, kind)
     theta = theta_of(method, model, 32, torch.float32)
     for dual in forms(name, head):
