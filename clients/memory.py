@@ -20,8 +20,8 @@ from torch import Tensor
 from fedmeta.config import ConfigError
 from fedmeta.types import Params
 
-KEPT = 2
-"""Rounds whose memory is kept: the last, and the one before it for a round that is repeated."""
+KEPT = 3
+"""Rounds whose memory is kept: a run may go on from either of the last two checkpoints."""
 
 
 def folder_of(context: Context) -> Path:

@@ -21,21 +21,19 @@ Derivatives with respect to W_0 come from the *anchors* ``Z = W_0 X^T + b``: if 
 derivative of any function with respect to them, its derivative with respect to W_0 is ``dZ X``.
 """
 
-from collections.abc import Callable, Iterable
-from functools import reduce
+from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 from torch.func import grad
-from torch.nn.functional import pad
 
-from fedmeta.heads import Tail
-from fedmeta.learner import Model, batch
+from fedmeta.columns import add_at, scatter, take
+from fedmeta.gram import Anchors, Geometry, geometry
+from fedmeta.heads import Tail, linear
+from fedmeta.learner import Alone, Model, batch
+from fedmeta.params import add
 from fedmeta.types import Examples, Params, Task
-
-WIDE = 32
-"""Outputs from which on one large product for all users is faster than a small one for each."""
 
 
 class Rows(NamedTuple):
@@ -43,45 +41,6 @@ class Rows(NamedTuple):
 
     side: str
     at: slice | Tensor | None = None
-
-
-class Geometry(NamedTuple):
-    """What the dual form keeps of a chunk's features: inner products (the bias's 1 included).
-
-    Attributes:
-        support: ``(U, S, S)``, support with support.
-        query: ``(U, S, Q)``, support with query.
-    """
-
-    support: Tensor
-    query: Tensor
-
-
-def geometry(task: Task) -> Geometry:
-    """Inner products of a chunk's features; they do not depend on the weights."""
-    x = task.support.x
-    return Geometry((x @ x.mT).add_(1), (x @ task.query.x.mT).add_(1))
-
-
-class Anchors(NamedTuple):
-    """First-layer outputs at the server's weights: ``(U, H, S)`` and ``(U, H, Q)``."""
-
-    support: Tensor
-    query: Tensor
-
-
-def anchors(tail: Tail, theta: Params, task: Task) -> Anchors:
-    """The one product of a chunk's features with the server's first layer."""
-    weight, bias = theta[f"{tail.layer}.weight"], theta[f"{tail.layer}.bias"]
-    return Anchors(*(_affine(weight, bias, side.x) for side in task))
-
-
-def _affine(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
-    """``W x + b`` for stacked x, ``(U, H, N)``."""
-    if len(weight) < WIDE:
-        return weight @ x.mT + bias[:, None]
-    z = torch.addmm(bias, x.flatten(0, 1), weight.mT)
-    return z.view(*x.shape[:2], len(weight)).mT.contiguous()
 
 
 class Dual:
@@ -116,7 +75,7 @@ class Dual:
         z = params.get(f"anchor@{rows.side}", self.anchor[rows.side])
         gram = self.gram[rows.side]
         if rows.at is not None:
-            z, gram = _take(z, rows.at), _take(gram, rows.at)
+            z, gram = take(z, rows.at), take(gram, rows.at)
         return torch.baddbmm(z, params[self.weight], gram) if self.weight in params else z
 
     def logits(self, params: Params, examples: Examples) -> Tensor:
@@ -124,8 +83,38 @@ class Dual:
         return self.tail.forward(params, self.outputs(params, _rows(examples)))
 
     def embed(self, params: Params, examples: Examples) -> Tensor:
-        """Refused: there are no features in dual coordinates, only their inner products."""
-        raise ValueError("a method that embeds examples needs the plain form: set Method.plain")
+        """See :class:`fedmeta.learner.Learner`; there are no features, but what follows them is.
+
+        Raises:
+            ValueError: the head has no trunk, so that features themselves are asked for.
+        """
+        if self.tail.embed is None:
+            raise ValueError(
+                "a method that embeds examples needs the plain form: set Method.embeds"
+            )
+        return self.tail.embed(params, self.outputs(params, _rows(examples)))
+
+    def output(self, params: Params, task: Task) -> Alone:
+        """See :class:`fedmeta.learner.Learner`: in dual coordinates again, of the embeddings."""
+        if self.tail.embed is None:
+            return Alone(self, params, task, dict)
+        embed, weight, bias = self.tail.embed, params["output.weight"], params["output.bias"]
+        z = (self.outputs(params, _rows(side)) for side in task)
+        inside = Task(
+            *(side._replace(x=embed(params, at).mT) for side, at in zip(task, z, strict=True))
+        )
+        anchor = Anchors(*(weight @ side.x.mT + bias[..., None] for side in inside))
+        head = linear(*weight.mT.shape[-2:])
+
+        def whole(found: Params) -> Params:
+            if "output.weight" not in found:
+                return {}
+            a = found["output.weight"]
+            return {"output.weight": weight + a @ inside.support.x, "output.bias": bias + a.sum(-1)}
+
+        model, tail = Model(head, self.value), cast(Tail, head.tail)
+        learner = Dual(model, tail, geometry(inside), anchor, self.aligned)
+        return Alone(learner, {}, task, whole)
 
     def loss(self, params: Params, examples: Examples) -> Tensor:
         """See :class:`fedmeta.learner.Learner`."""
@@ -133,14 +122,53 @@ class Dual:
 
     def grad(self, params: Params, examples: Examples) -> dict[str, Tensor]:
         """See :class:`fedmeta.learner.Learner`; in closed form, so that it nests cheaply."""
+        e, rest = self._errors(params, examples)
         rows = _rows(examples)
+        name = self.weight if rows.side == "support" else f"{self.weight}@query"
+        return {name: scatter(e, rows.at, self.anchor[rows.side].shape[-1]), **rest}
+
+    def step(self, params: Params, examples: Examples, rate: float, ours: bool) -> Params:
+        """See :class:`fedmeta.learner.Learner`; in place where no derivatives are taken."""
+        if torch.is_grad_enabled():
+            return add(params, self.grad(params, examples), -rate)
+        e, rest = self._errors(params, examples)
+        z, at, out = self.anchor["support"], _rows(examples).at, dict(params)
+        if self.weight not in params:
+            out[self.weight] = z.new_zeros(z.shape)
+        elif not ours:
+            out[self.weight] = params[self.weight].clone()
+        add_at(out[self.weight], at, e, -rate)
+        for name, g in rest.items():
+            out[name] = (params[name].add_ if ours else params[name].add)(g, alpha=-rate)
+        return out
+
+    def _errors(self, params: Params, examples: Examples) -> tuple[Tensor, dict[str, Tensor]]:
+        """Derivatives by the first layer's outputs at the rows, and by the tail's parameters."""
 
         def error(logits: Tensor) -> Tensor:
             return self.value.error(logits, examples.y, examples.weight)
 
-        e, rest = self.tail.backward(params, self.outputs(params, rows), error)
-        name = self.weight if rows.side == "support" else f"{self.weight}@query"
-        return {name: _scatter(e, rows.at, self.anchor[rows.side].shape[-1]), **rest}
+        return self.tail.backward(params, self.outputs(params, _rows(examples)), error)
+
+    def dot(self, a: Params, b: Params) -> Tensor:
+        """See :class:`fedmeta.learner.Learner`: ``<A X, B X> = <A X X^T, B>``, for each user."""
+        query = f"{self.weight}@query"
+        if query in a and query in b:
+            raise ValueError("inner products of query gradients with each other are not kept")
+        terms = [a[name] * b[name] for name in a if name in b and name != self.weight]
+        if self.weight in a and self.weight in b:
+            terms.append((a[self.weight] @ self.gram["support"]) * b[self.weight])
+        for one, other in ((a, b), (b, a)):
+            if self.weight in one and query in other:
+                terms.append((one[self.weight] @ self.gram["query"]) * other[query])
+        return torch.stack([term.flatten(1).sum(1) for term in terms]).sum(0)
+
+    def bend(self, params: Params, examples: Examples, v: Params) -> dict[str, Tensor]:
+        """See :class:`fedmeta.learner.Learner`; the examples are of the support."""
+        model = {name: value for name, value in params.items() if "/" not in name}
+        found = self.through(lambda at: self.dot(self.grad(at, examples), v), model)
+        # The gradient on the support knows nothing of the query.
+        return {name: value for name, value in found.items() if not name.endswith("@query")}
 
     def through(self, function: Callable[[Params], Tensor], params: Params) -> dict[str, Tensor]:
         """See :class:`fedmeta.learner.Learner`: the derivative is taken at the anchors."""
@@ -154,23 +182,12 @@ class Dual:
             **g,
         }
 
-    def dot(self, a: Params, b: Params) -> Tensor:
-        """See :class:`fedmeta.learner.Learner`: ``<A X, B X>`` is the sum of ``A X X^T * B``."""
-        terms = []
-        for name, value in a.items():
-            side = "query" if name.endswith("@query") else "support"
-            if name.startswith(self.weight) and side == "query":
-                raise ValueError("inner products of query features are not kept in the dual form")
-            mine = value @ self.gram[side] if name == self.weight else value
-            terms.append((mine * b[name]).flatten(1).sum(1))
-        return torch.stack(terms).sum(0)
-
     def minibatch(self, examples: Examples, step: int, size: int) -> Examples:
         """See :class:`fedmeta.learner.Learner`."""
         if not size:
             return examples
         at, weight = batch(examples.weight, step, size, self.aligned)
-        return Examples(_as_features(Rows(_rows(examples).side, at)), _take(examples.y, at), weight)
+        return Examples(_as_features(Rows(_rows(examples).side, at)), take(examples.y, at), weight)
 
 
 def task_of(task: Task) -> Task:
@@ -181,26 +198,6 @@ def task_of(task: Task) -> Task:
     )
 
 
-def total(tail: Tail, coefficients: Params, task: Task) -> dict[str, Tensor]:
-    """Sum over a chunk's users of their contributions, from dual to plain coordinates.
-
-    The sum over users of ``A X`` is one product, with all users' examples as its inner axis.
-    """
-    name = f"{tail.layer}.weight"
-    sides = ((name, task.support.x), (f"{name}@query", task.query.x))
-    parts = [(coefficients[key], x) for key, x in sides if key in coefficients]
-    out = {key: v.sum(0) for key, v in coefficients.items() if not key.startswith(name)}
-    if parts:
-        out[name] = _add_up(a.transpose(0, 1).flatten(1) @ x.flatten(0, 1) for a, x in parts)
-        out[f"{tail.layer}.bias"] = _add_up(a.sum((0, 2)) for a, _ in parts)
-    return out
-
-
-def _add_up(terms: Iterable[Tensor]) -> Tensor:
-    """Sum of one or more tensors."""
-    return reduce(torch.add, terms)
-
-
 def _rows(examples: Examples) -> Rows:
     return cast(Rows, examples.x)
 
@@ -208,21 +205,3 @@ def _rows(examples: Examples) -> Rows:
 def _as_features(rows: Rows) -> Tensor:
     # Methods hand examples through without looking inside, so rows may stand for features.
     return cast(Tensor, rows)
-
-
-def _take(value: Tensor, at: slice | Tensor) -> Tensor:
-    """Columns ``at`` of stacked matrices; as a tensor ``(U, size)``, each user's own."""
-    if isinstance(at, slice):
-        return value[..., at]
-    return value.gather(-1, at[:, None, :].expand(*value.shape[:-1], at.shape[-1]))
-
-
-def _scatter(e: Tensor, at: slice | Tensor | None, length: int) -> Tensor:
-    if at is None:
-        return e
-    if isinstance(at, slice):
-        return pad(e, (at.start, length - at.stop))
-    index = at[:, None, :].expand(*e.shape)
-    return torch.zeros(*e.shape[:-1], length, dtype=e.dtype, device=e.device).scatter_add(
-        -1, index, e
-    )

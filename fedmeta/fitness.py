@@ -20,6 +20,11 @@ def check(method: Method, head: Params, population: Population, config: Config) 
         ConfigError: what does not fit, and the nearest combination that does.
     """
     name, store = method.name, population.store
+    if method.head not in (None, config.head.name):
+        raise ConfigError(
+            f"method.name = {name!r} works with the head {method.head!r} alone, and head.name ="
+            f" {config.head.name!r}; use head.name = {method.head!r}, or leave it at 'auto'"
+        )
     if "trunk" in method.needs and not has_trunk(head):
         raise ConfigError(
             f"method.name = {name!r} needs a trunk to share, and head.name ="
@@ -44,7 +49,14 @@ def check(method: Method, head: Params, population: Population, config: Config) 
     if "classes" in method.needs and store.task != "classification":
         raise ConfigError(
             f"method.name = {name!r} needs classes, and {store.name!r} is a regression; use a"
-            " method that fits a loss, such as maml or reptile"
+            " method that fits a loss, such as ridge, maml or reptile"
+        )
+    given = config.method
+    if name == "pfedme" and (reach := given.pfedme_rate * given.pfedme_lambda) >= 2:
+        raise ConfigError(
+            f"method.pfedme-rate = {given.pfedme_rate:g} times method.pfedme-lambda ="
+            f" {given.pfedme_lambda:g} is {reach:g}; from 2 on a step towards the personal model"
+            f" ends farther from it than it began; use {1 / given.pfedme_lambda:g} or less, or 0"
         )
 
 

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.func import grad
 
-from fedmeta.heads import Head
+from fedmeta.heads import Head, linear
 from fedmeta.losses import Loss
-from fedmeta.types import Examples, Params
+from fedmeta.params import add, is_output, part
+from fedmeta.types import Examples, Params, Task
 
 
 class Model(NamedTuple):
@@ -21,6 +22,22 @@ class Model(NamedTuple):
 
     head: Head
     loss: Loss
+
+
+class Alone(NamedTuple):
+    """The output layer as a linear model of its own, on what the trunk makes of the features.
+
+    Attributes:
+        learner: of that model.
+        params: where it starts.
+        task: the user's, with embeddings for features.
+        whole: from that model's parameters to those of the output layer in the whole.
+    """
+
+    learner: "Learner"
+    params: Params
+    task: Task
+    whole: Callable[[Params], Params]
 
 
 class Learner(Protocol):
@@ -34,6 +51,10 @@ class Learner(Protocol):
         """What the trunk makes of the features, ``(H, N)``; the features where there is none."""
         ...
 
+    def output(self, params: Params, task: Task) -> Alone:
+        """The output layer alone: embedding once is enough where only that layer moves."""
+        ...
+
     def loss(self, params: Params, examples: Examples) -> Tensor:
         """Mean loss over the examples, a scalar."""
         ...
@@ -42,12 +63,26 @@ class Learner(Protocol):
         """Gradient of :meth:`loss` with respect to the head's parameters."""
         ...
 
-    def through(self, function: Callable[[Params], Tensor], params: Params) -> dict[str, Tensor]:
-        """Gradient of any scalar function of the parameters, through all it computes."""
+    def step(self, params: Params, examples: Examples, rate: float, ours: bool) -> Params:
+        """Parameters after one plain step against :meth:`grad`.
+
+        ``ours`` says that nobody else needs ``params``, so that they may be written to.
+        """
         ...
 
     def dot(self, a: Params, b: Params) -> Tensor:
-        """Inner product of two gradients of :meth:`grad` on the same side of the task."""
+        """Inner product of two sets of the head's parameters; what is absent is zero.
+
+        At most one of the two may have gradients on the query in it.
+        """
+        ...
+
+    def bend(self, params: Params, examples: Examples, v: Params) -> dict[str, Tensor]:
+        """Hessian of :meth:`loss` times ``v``."""
+        ...
+
+    def through(self, function: Callable[[Params], Tensor], params: Params) -> dict[str, Tensor]:
+        """Gradient of any scalar function of the parameters, through all it computes."""
         ...
 
     def minibatch(self, examples: Examples, step: int, size: int) -> Examples:
@@ -71,6 +106,14 @@ class Primal:
         """See :class:`Learner`."""
         return self.head.embed(params, examples.x)
 
+    def output(self, params: Params, task: Task) -> Alone:
+        """See :class:`Learner`."""
+        layer = part(params, is_output)
+        outputs, width = layer["output.weight"].shape
+        learner = Primal(Model(linear(width, outputs), self.value), self.aligned)
+        sides = (side._replace(x=self.embed(params, side).mT) for side in task)
+        return Alone(learner, layer, Task(*sides), dict)
+
     def loss(self, params: Params, examples: Examples) -> Tensor:
         """See :class:`Learner`."""
         return self.value.value(self.logits(params, examples), examples.y, examples.weight)
@@ -81,14 +124,23 @@ class Primal:
         found: dict[str, Tensor] = grad(lambda free: self.loss(free, examples))(model)
         return found
 
+    def step(self, params: Params, examples: Examples, rate: float, ours: bool) -> Params:
+        """See :class:`Learner`."""
+        return add(params, self.grad(params, examples), -rate)
+
+    def dot(self, a: Params, b: Params) -> Tensor:
+        """See :class:`Learner`."""
+        return torch.stack([(a[name] * b[name]).sum() for name in a if name in b]).sum()
+
+    def bend(self, params: Params, examples: Examples, v: Params) -> dict[str, Tensor]:
+        """See :class:`Learner`."""
+        model = {name: value for name, value in params.items() if "/" not in name}
+        return self.through(lambda at: self.dot(self.grad(at, examples), v), model)
+
     def through(self, function: Callable[[Params], Tensor], params: Params) -> dict[str, Tensor]:
         """See :class:`Learner`."""
         found: dict[str, Tensor] = grad(function)(dict(params))
         return found
-
-    def dot(self, a: Params, b: Params) -> Tensor:
-        """See :class:`Learner`."""
-        return torch.stack([(value * b[name]).sum() for name, value in a.items()]).sum()
 
     def minibatch(self, examples: Examples, step: int, size: int) -> Examples:
         """See :class:`Learner`."""

@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedmeta import seeding
+from fedmeta import cohort, generation, seeding
 from fedmeta.config import Config
+from fedmeta.gram import Geometry
 from fedmeta.inner import Inner
 from fedmeta.learner import Primal
 from fedmeta.methods.method import held
@@ -25,7 +26,7 @@ from fedmeta.outer import ServerState, advance, begin
 from fedmeta.params import DOMAIN, KEY, OWN, SHARE, add, part
 from fedmeta.population import Population
 from fedmeta.problem import Problem, initial
-from fedmeta.tasks import training
+from fedmeta.tasks import Draw, draw, drawn_tasks, products
 from fedmeta.types import Examples, Params, Task
 
 
@@ -39,8 +40,22 @@ def cohort_of(population: Population, config: Config, round_number: int) -> NDAr
 
 def tasks_of(problem: Problem, users: NDArray[np.int64], round_number: int) -> Task:
     """The stacked tasks of training users in a round."""
+    return drawn_tasks(problem.population, _draw(problem, users, round_number))
+
+
+def prepared(
+    problem: Problem, users: NDArray[np.int64], round_number: int
+) -> tuple[Task, Geometry | None]:
+    """:func:`tasks_of`, and the inner products of their features where these are kept."""
+    drawn = _draw(problem, users, round_number)
+    wanted = cohort.has_dual(problem.method, problem.model, training=True)
+    gram = products(problem.population, drawn) if wanted else None
+    return drawn_tasks(problem.population, drawn), gram
+
+
+def _draw(problem: Problem, users: NDArray[np.int64], round_number: int) -> Draw:
     config = problem.config
-    return training(
+    return draw(
         problem.population,
         users,
         seeding.key(config.run.seed, "examples", round_number),
@@ -78,10 +93,10 @@ def inner_of(problem: Problem, round_number: int) -> Inner:
 
 def step(problem: Problem, state: ServerState, mean: Params) -> ServerState:
     """The server's state after one more round with the mean contribution."""
-    finish, statistics = problem.method.finish, problem.method.statistics
-    mean = finish(mean, state.meta) if finish else mean
+    finish, config = problem.method.finish, problem.config
+    mean, statistics = finish(mean, state.meta) if finish else mean, problem.method.statistics
     moved = part(mean, lambda name: not name.startswith(statistics))
-    after = advance(state, moved, problem.config.server)
+    after = advance(state, moved, config.server, config.federation.rounds)
     exact = {
         name: (state.meta[name].double() - value).to(state.meta[name].dtype)
         for name, value in mean.items()
@@ -90,12 +105,17 @@ def step(problem: Problem, state: ServerState, mean: Params) -> ServerState:
     return after._replace(meta={**after.meta, **exact})
 
 
-def train(problem: Problem, dtype: torch.dtype = torch.float32) -> Iterator[ServerState]:
+def train(
+    problem: Problem,
+    dtype: torch.dtype = torch.float32,
+    memory: dict[int, dict[str, Tensor]] | None = None,
+) -> Iterator[ServerState]:
     """The server's state after each round, one user after the other.
 
     Args:
         problem: what to run.
         dtype: float64 makes it a reference for the precision of everything else.
+        memory: what users own, by their index; it is read and written as the rounds go.
 
     Raises:
         ValueError: the method does not federate.
@@ -105,7 +125,7 @@ def train(problem: Problem, dtype: torch.dtype = torch.float32) -> Iterator[Serv
         raise ValueError(f"method {method.name!r} does not federate: there are no rounds")
     theta = {name: value.to(dtype) for name, value in initial(problem).items()}
     state = begin(theta, config.server)
-    memory: dict[int, dict[str, Tensor]] = {}
+    memory = {} if memory is None else memory
     for round_number in range(1, config.federation.rounds + 1):
         total: Params = {}
         weight = 0.0
@@ -115,12 +135,18 @@ def train(problem: Problem, dtype: torch.dtype = torch.float32) -> Iterator[Serv
             mine = Task(*(_only(side, dtype) for side in stacked))
             inner = inner_of(problem, round_number)
             facts = {n: v[0] for n, v in facts_of(problem, np.array([user])).items()}
-            start = held(method, state.meta, memory.get(user, {}) | facts)
+            made = generation.issue(problem, state.meta, np.array([user]))
+            given = {n: v[0] for n, v in made.items()} or state.meta
+            start = held(method, given, memory.get(user, {}) | facts)
             sent = method.contribute(Primal(problem.model), start, mine, inner)
             memory[user] = part(sent, lambda name: name.startswith(OWN))
             leaves = part(sent, lambda name: not name.startswith((OWN, SHARE)))
             w = (1.0 if share is None else float(share)) * float(sent.get(SHARE, 1.0))
-            total = add(total, {name: value.double() for name, value in leaves.items()}, w)
+            term = {name: w * value.double() for name, value in leaves.items()}
+            if method.generator is not None:
+                rows = {n: v[None] for n, v in term.items()} | {SHARE: torch.tensor([w]).double()}
+                term = generation.collect(problem, state.meta, np.array([user]), rows)
+            total = add(total, term)
             weight += w
         mean = {name: value / weight for name, value in total.items()}
         state = step(problem, state, mean)

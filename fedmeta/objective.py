@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from fedmeta.learner import Learner
+from fedmeta.learner import Alone, Learner
 from fedmeta.params import add, is_head, part
-from fedmeta.types import Examples, Params
+from fedmeta.types import Examples, Params, Task
 
 
 class Objective:
@@ -33,6 +33,10 @@ class Objective:
         """That of the model."""
         return self.learner.embed(params, examples)
 
+    def output(self, params: Params, task: Task) -> Alone:
+        """That of the model."""
+        return self.learner.output(params, task)
+
     def loss(self, params: Params, examples: Examples) -> Tensor:
         """The method's own loss, a scalar."""
         return self.value(params, examples)
@@ -50,6 +54,12 @@ class Objective:
     def through(self, function: Callable[[Params], Tensor], params: Params) -> dict[str, Tensor]:
         """Gradient of any function, as the model's."""
         return self.learner.through(function, params)
+
+    def bend(self, params: Params, examples: Examples, v: Params) -> dict[str, Tensor]:
+        """Hessian of :meth:`loss` times ``v``."""
+        return self.learner.through(
+            lambda at: self.dot(self.grad({**params, **at}, examples), v), part(params, self.free)
+        )
 
     def dot(self, a: Params, b: Params) -> Tensor:
         """As the model's."""

@@ -43,6 +43,22 @@ def subtract(a: Params, b: Params) -> dict[str, Tensor]:
     return add(a, b, -1.0)
 
 
+def times(factor: Tensor, params: Params) -> dict[str, Tensor]:
+    """A number, or one per user, times all parameters.
+
+    >>> import torch
+    >>> times(torch.tensor([2.0, 0.0]), {"b": torch.ones(2, 1)})
+    {'b': tensor([[2.],
+            [0.]])}
+    """
+    return {name: along(factor, value) * value for name, value in params.items()}
+
+
+def along(factor: Tensor, value: Tensor) -> Tensor:
+    """The factor with axes added at the end, so that its own are the first of the value."""
+    return factor.reshape(*factor.shape, *(1,) * (value.dim() - factor.dim()))
+
+
 def is_output(name: str) -> bool:
     """Whether a parameter belongs to the output layer; the others are the trunk.
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from fedmeta import seeding
 from fedmeta.data.selection import UNSEEN_FOLD
 from fedmeta.data.store import UserStore
+from fedmeta.kept import Kept, room
 from fedmeta.sections.data import DataConfig
 
 
@@ -46,6 +47,7 @@ class Population:
         keys: stable 64-bit identity of each user.
         home: the domain of most of a user's examples, int64 ``(users,)``; 0 where there are none.
         across: whether support and query of a training user come from different domains.
+        kept: inner products of training users' features, filled as they are met.
     """
 
     store: UserStore
@@ -58,6 +60,7 @@ class Population:
     keys: NDArray[np.uint64]
     home: NDArray[np.int64]
     across: bool = False
+    kept: Kept | None = None
 
     @property
     def outputs(self) -> int:
@@ -97,17 +100,20 @@ def populate(
     if store.task == "regression":
         scale = float(store.label[train].std()) or 1.0
         target = ((store.label - store.label[train].mean()) / scale).astype(np.float32)
+    learn = _rows(store, None if held_out is None else ~held_out)
+    training = np.where(store.split == 0, np.diff(learn.offsets), 0)
     return Population(
         store=store,
         features=torch.from_numpy(features).to(device),
         item=torch.from_numpy(store.item).to(device),
         target=torch.from_numpy(target).to(device),
         scale=scale,
-        learn=_rows(store, None if held_out is None else ~held_out),
+        learn=learn,
         judge=None if held_out is None else _rows(store, held_out),
         keys=seeding.keys(store.ids, "user"),
         home=_home(store),
         across=config.tasks == "domain-generalization",
+        kept=room(training, device),
     )
 
 

@@ -6,21 +6,52 @@ the two are disjoint by construction. Episodes have a support and a query of the
 domains are to be generalized over, the two sides of a training user have none in common.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from fedmeta import across, seeding
+from fedmeta.gram import Geometry
+from fedmeta.kept import keep, look_up
 from fedmeta.population import Population, Rows
 from fedmeta.types import Examples, Task
 
 Indices = NDArray[np.int64]
 
+NUMBERS = 3 * 2**21
+"""Most features, in numbers, of a batch in training: 24 MB.
 
-def training(
+Blocks of memory from 32 MB on are given back to the system whenever they are free, and getting
+them anew each time costs a third of a round.
+"""
+
+
+class Draw(NamedTuple):
+    """Which of their examples training users learn from and are scored on in a round.
+
+    Attributes:
+        users: ``(U,)``.
+        rows: ``(U, longest)``, row indices of the users' examples in the drawn order.
+        support, query: ``(U,)``, sizes of the two sets.
+        behind: where in the order the query begins, ``(U,)`` or for all.
+        order: ``(U, longest)``, the drawn order as positions among the examples that a user
+            learns from; None where it is another.
+    """
+
+    users: Indices
+    rows: Indices
+    support: Indices
+    query: Indices
+    behind: Indices | int
+    order: Indices | None
+
+
+def draw(
     population: Population, users: Indices, stream: int, support: int, query: int, splits: bool
-) -> Task:
-    """Tasks of training users for one round.
+) -> Draw:
+    """A round's draw for training users.
 
     Args:
         population: the data.
@@ -29,27 +60,56 @@ def training(
         support: size K of the support set.
         query: most examples in the query set.
         splits: False gives all (at most ``support + query``) examples as support.
-
-    Returns:
-        A task stacked over the users.
     """
+    order: Indices | None = None
+    behind: Indices | int = support
     if population.store.query is None:
         order, sizes = _permuted(population, users, stream)
-        given = np.minimum(sizes, support)
+        rows = _rows_of(population.learn, users, order)
     else:
-        order, sizes = _padded(_all(population), users)
-        given = population.learn.sizes(users)
+        every = _all(population)
+        position, sizes = _padded(every, users)
+        rows, behind = _rows_of(every, users, position), population.learn.sizes(users)
     if not splits:
-        return Task(
-            _examples(population, order, np.minimum(sizes, support + query)),
-            _examples(population, order, np.zeros_like(sizes)),
-        )
+        nothing = np.zeros_like(sizes)
+        return Draw(users, rows, np.minimum(sizes, support + query), nothing, 0, order)
     if population.across:
-        order, given = across.parted(population, users, stream, order, sizes)
+        rows, behind = across.parted(population, users, stream, rows, sizes)
+        order = None
+    given = np.minimum(np.minimum(sizes, behind), support)
+    return Draw(users, rows, given, np.clip(sizes - behind, 0, query), behind, order)
+
+
+def training(
+    population: Population, users: Indices, stream: int, support: int, query: int, splits: bool
+) -> Task:
+    """Tasks of training users for one round: those of :func:`draw`."""
+    return drawn_tasks(population, draw(population, users, stream, support, query, splits))
+
+
+def drawn_tasks(population: Population, drawn: Draw) -> Task:
+    """The tasks of a draw, stacked over its users."""
     return Task(
-        _examples(population, order, np.minimum(given, support)),
-        _examples(population, _after(order, given), np.clip(sizes - given, 0, query)),
+        _examples(population, drawn.rows, drawn.support),
+        _examples(population, _behind(drawn.rows, drawn.behind), drawn.query),
     )
+
+
+def products(population: Population, drawn: Draw) -> Geometry | None:
+    """The inner products of a draw's features from those that are kept; None: not for all users.
+
+    Users who are met for the first time are added.
+    """
+    kept, learn = population.kept, population.learn
+    if kept is None or drawn.order is None or (kept.start[drawn.users] < 0).any():
+        return None
+    for user in drawn.users[~kept.known[drawn.users]].tolist():
+        mine = learn.examples[learn.offsets[user] : learn.offsets[user + 1]]
+        item = population.item[torch.from_numpy(mine).to(population.item.device)]
+        keep(kept, user, population.features.index_select(0, item))
+    support, query = int(drawn.support.max(initial=0)), int(drawn.query.max(initial=0))
+    asked = _behind(drawn.order, drawn.behind)[:, :query]
+    return look_up(kept, drawn.users, drawn.order[:, :support], asked)
 
 
 def judging(population: Population, users: Indices, stream: int, support: int) -> Task:
@@ -58,16 +118,17 @@ def judging(population: Population, users: Indices, stream: int, support: int) -
     With `data.unseen-items` the support comes from the folds that training may see and the
     query is the held-out fold.
     """
-    order, sizes = (
+    position, sizes = (
         _permuted(population, users, stream)
         if population.store.query is None
         else _padded(population.learn, users)
     )
+    order = _rows_of(population.learn, users, position)
     given = _examples(population, order, np.minimum(sizes, support))
     if population.judge is None:
         return Task(given, _examples(population, order[:, support:], sizes - support))
-    rows, counts = _padded(population.judge, users)
-    return Task(given, _examples(population, rows, counts))
+    every, counts = _padded(population.judge, users)
+    return Task(given, _examples(population, _rows_of(population.judge, users, every), counts))
 
 
 def chunks(
@@ -94,32 +155,54 @@ def chunks(
     return [np.array(chunk, dtype=np.int64) for chunk in out]
 
 
+def batches(population: Population, users: Indices, examples: int) -> list[Indices]:
+    """Parts of a chunk that are computed together, even and each of at most :data:`NUMBERS`.
+
+    Args:
+        population: the data.
+        users: the chunk.
+        examples: most examples of a user in a task.
+    """
+    width = min(int(population.learn.sizes(users).max(initial=1)), examples)
+    numbers = len(users) * width * population.features.shape[1]
+    return np.array_split(users, max(1, min(len(users), -(-numbers // NUMBERS))))
+
+
 def _all(population: Population) -> Rows:
     """All rows of all users."""
     offsets = population.store.offsets
     return Rows(np.arange(offsets[-1], dtype=np.int64), offsets)
 
 
-def _after(order: Indices, start: Indices) -> Indices:
-    """The rows of each user from a position of his own on; what follows the last repeats it."""
+def _behind(order: Indices, start: Indices | int) -> Indices:
+    """What each user has from a place on; what follows the last repeats it."""
+    if isinstance(start, int):
+        return order[:, start:]
     position = start[:, None] + np.arange(order.shape[1], dtype=np.int64)[None, :]
     return np.take_along_axis(order, np.minimum(position, order.shape[1] - 1), axis=1)
 
 
 def _permuted(population: Population, users: Indices, stream: int) -> tuple[Indices, Indices]:
-    rows, sizes = _padded(population.learn, users)
-    position = np.arange(rows.shape[1], dtype=np.int64)
-    score = seeding.scores(stream, population.keys[users][:, None], position[None, :])
-    score[position[None, :] >= sizes[:, None]] = np.iinfo(np.uint64).max  # padding goes last
-    return np.take_along_axis(rows, np.argsort(score, axis=1, kind="stable"), axis=1), sizes
+    """Positions among each user's examples in a seeded order, ``(U, longest)``, and the sizes."""
+    position, sizes = _padded(population.learn, users)
+    every = np.arange(position.shape[1], dtype=np.int64)[None, :]
+    score = seeding.scores(stream, population.keys[users][:, None], every)
+    score[every >= sizes[:, None]] = np.iinfo(np.uint64).max  # padding goes last
+    return np.take_along_axis(position, np.argsort(score, axis=1, kind="stable"), axis=1), sizes
 
 
 def _padded(rows: Rows, users: Indices) -> tuple[Indices, Indices]:
-    """Row indices ``(U, longest)``, padded with a copy of the user's first row, and the sizes."""
+    """Positions ``(U, longest)``, padded with the first, and the sizes."""
     sizes = rows.sizes(users)
     position = np.arange(sizes.max(initial=0), dtype=np.int64)[None, :]
-    at = rows.offsets[users][:, None] + np.where(position < sizes[:, None], position, 0)
-    return rows.examples[np.minimum(at, len(rows.examples) - 1)], sizes
+    return np.where(position < sizes[:, None], position, 0), sizes
+
+
+def _rows_of(rows: Rows, users: Indices, position: Indices) -> Indices:
+    """Row indices of the users' examples at positions; a user without any gets another's."""
+    at = rows.offsets[users][:, None] + position
+    found: Indices = rows.examples[np.minimum(at, len(rows.examples) - 1)]
+    return found
 
 
 def _examples(population: Population, rows: Indices, sizes: Indices) -> Examples:
@@ -132,8 +215,7 @@ def _examples(population: Population, rows: Indices, sizes: Indices) -> Examples
         *item.shape, population.features.shape[1]
     )
     if population.store.task == "classification":
-        classes = torch.arange(population.outputs, device=device)[:, None]
-        y = (label[:, None, :] == classes).to(x.dtype)
+        y = x.new_zeros(len(label), population.outputs, width).scatter_(1, label[:, None, :], 1.0)
     else:
         y = label[:, None, :].to(x.dtype)
     count = torch.from_numpy(np.maximum(sizes, 1))[:, None].to(x)

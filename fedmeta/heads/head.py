@@ -23,11 +23,14 @@ class Tail(NamedTuple):
         forward: ``(params, z (H, N)) -> logits (C, N)``; z are the first layer's outputs.
         backward: ``(params, z, error) -> (d loss / d z (H, N), gradients of the tail's
             parameters)``, where ``error`` maps logits to d loss / d logits.
+        embed: ``(params, z) -> (H, N)``, what the output layer is given; None where the first
+            layer is the output layer.
     """
 
     layer: str
     forward: Callable[[Params, Tensor], Tensor]
     backward: Callable[[Params, Tensor, Error], tuple[Tensor, dict[str, Tensor]]]
+    embed: Callable[[Params, Tensor], Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ class Head:
         name: its name in the registry.
         init: fresh parameters from a seeded generator, float32.
         logits: ``(params, x (N, D)) -> (C, N)``.
-        embed: ``(params, x (N, D)) -> (H, N)``, what the output layer is given.
+        embed: ``(params, x (N, D)) -> (H, N)``, what the output layer is given:
+            logits are ``output.weight @ embed + output.bias``.
         tail: what follows the first layer, or None where that is not affine.
     """
 

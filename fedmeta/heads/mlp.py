@@ -7,7 +7,7 @@ from fedmeta.heads.head import Error, Head, Tail
 from fedmeta.types import Params
 
 
-def mlp(features: int, outputs: int, hidden: int = 64) -> Head:
+def mlp(features: int, outputs: int, hidden: int = 64, experts: int = 0) -> Head:
     """One hidden layer: ``logits = V relu(W x + b) + c``.
 
     The hidden weights are drawn with variance 2 / hidden, which for features of unit norm gives
@@ -17,6 +17,7 @@ def mlp(features: int, outputs: int, hidden: int = 64) -> Head:
         features: width D of the features.
         outputs: classes, or 1 for regression.
         hidden: hidden units.
+        experts: not used.
     """
 
     def init(generator: torch.Generator) -> dict[str, Tensor]:
@@ -28,7 +29,7 @@ def mlp(features: int, outputs: int, hidden: int = 64) -> Head:
             "output.bias": torch.zeros(outputs),
         }
 
-    return Head("mlp", init, _logits, _embed, Tail("hidden", _forward, _backward))
+    return Head("mlp", init, _logits, _embed, Tail("hidden", _forward, _backward, _rectified))
 
 
 def _logits(params: Params, x: Tensor) -> Tensor:
@@ -41,6 +42,10 @@ def _embed(params: Params, x: Tensor) -> Tensor:
 
 def _forward(params: Params, z: Tensor) -> Tensor:
     return params["output.weight"] @ torch.relu(z) + params["output.bias"][..., None]
+
+
+def _rectified(params: Params, z: Tensor) -> Tensor:
+    return torch.relu(z)
 
 
 def _backward(params: Params, z: Tensor, error: Error) -> tuple[Tensor, dict[str, Tensor]]:

@@ -150,7 +150,6 @@ META_FINE_TUNING = Method(
     own=_own,
     finish=_finish,
     statistics=(_PREFIX,),
-    plain=True,
-    adapts_dual=True,
+    plain_training=True,
     needs=frozenset({"classes", "domains", "key"}),
 )

@@ -93,8 +93,7 @@ METAADAPT = Method(
     own=_own,
     finish=_finish,
     statistics=(_PREFIX,),
-    plain=True,
-    adapts_dual=True,
+    plain_training=True,
     needs=frozenset({"domains"}),
     weighs=True,
 )

@@ -90,7 +90,8 @@ class BackboneConfig(Section):
 
     name: str = Field(
         "auto",
-        description="`minilm`, `hashing`, `identity`, a hub id or a folder; auto: by the data",
+        description="`minilm`, `hashing`, `identity`, a hub id, a folder, or texts' encoders joined"
+        " by `+`; auto: by the data",
     )
     max_length: Count = Field(128, description="most tokens of a text")
     columns: Count = Field(512, description="`hashing`: width of the features")

@@ -4,14 +4,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fedmeta.sections.section import Count, Fraction, Natural, NonNegative, Section
+from fedmeta.sections.section import Count, Fraction, Natural, NonNegative, Positive, Section
 
 
 class HeadConfig(Section):
     """The small model that users adapt."""
 
-    name: Literal["linear", "mlp"] = Field("mlp", description="see `fedmeta list heads`")
-    hidden: Count = Field(64, description="`mlp`: hidden units")
+    name: Literal["auto", "linear", "mlp", "scale-shift", "mmoe"] = Field(
+        "auto", description="see `fedmeta list heads`; auto: what the method needs, or `mlp`"
+    )
+    hidden: Count = Field(64, description="hidden units; `mmoe`: those of all experts together")
+    experts: Count = Field(4, description="`mmoe`: experts")
 
 
 class MethodConfig(Section):
@@ -30,6 +33,92 @@ class MethodConfig(Section):
     )
     adapt_steps: Natural = Field(
         0, description="steps when a new user personalizes; 0: as in training"
+    )
+    pfedme_lambda: NonNegative = Field(
+        0.02,
+        description="`pfedme`: weight of the proximal term (published: 15, for features that are"
+        " not of unit norm)",
+    )
+    pfedme_rate: NonNegative = Field(
+        0.0,
+        description="`pfedme`: rate eta of the local steps towards personal models; 0: half of the"
+        " way, 0.5 / method.pfedme-lambda",
+    )
+    local_rounds: Count = Field(5, description="`pfedme`: local rounds in a round")
+    ditto_lambda: NonNegative = Field(
+        0.02,
+        description="`ditto`: how strongly personal models are held near the common one"
+        " (published: 0.1 to 2, for features that are not of unit norm)",
+    )
+    mix: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
+        0.5, description="`apfl`: share of the personal model in a newcomer's mixture"
+    )
+    mix_rate: NonNegative = Field(
+        0.1, description="`apfl`: learning rate of that share; 0: it stays as it is"
+    )
+    head_steps: Natural = Field(
+        0,
+        description="`fedrep`, `fedrecon`: steps of the output layer before those of the trunk;"
+        " 0: as method.steps",
+    )
+    trunk_rate: NonNegative = Field(
+        0.0, description="`fedrecon`: learning rate of the trunk; 0: as method.rate"
+    )
+    first_order: bool = Field(
+        False, description="`protomaml`, `protomamln`: gradients of the inner loop are constants"
+    )
+    detach_prototypes: bool = Field(
+        False, description="`protomaml`, `protomamln`: prototypes are constants too"
+    )
+    prototype_bias: Literal["squared", "none"] = Field(
+        "squared", description="`protomaml`, `protomamln`: the output layer's first bias"
+    )
+    neighbours: Count = Field(10, description="`knn-per`: most neighbours (k) that vote")
+    knn_weight: Annotated[float, Field(ge=-1.0, le=1.0)] = Field(
+        -1.0,
+        description="`knn-per`: weight of the neighbours; negative: by each user's own support",
+    )
+    knn_scale: Annotated[float, Field(gt=0.0)] = Field(
+        0.1, description="`knn-per`: distance of embeddings over which a vote falls by e"
+    )
+    imaml_lambda: Positive = Field(
+        0.1, description="`imaml`: weight of the proximal term, the trust in the initialization"
+    )
+    cg_steps: Natural = Field(5, description="`imaml`: steps of conjugate gradients")
+    cg_damping: NonNegative = Field(
+        1.0, description="`imaml`: added to the Hessian, times the identity"
+    )
+    learned_rates: bool = Field(
+        True, description="`maml-pp`: learn one inner rate for each layer and step"
+    )
+    multi_step_share: Fraction = Field(
+        0.1,
+        description="`maml-pp`: share of the rounds in which the query loss after every step"
+        " counts; 0: the last step alone",
+    )
+    first_order_share: Fraction = Field(
+        0.0, description="`maml-pp`: share of the rounds that are first-order"
+    )
+    alpha_speed: Positive = Field(
+        2.0,
+        description="`alpha-maml`: outer rate of the inner rate's logarithm over that of weights",
+    )
+    local_steps: Count = Field(5, description="`per-fedavg`: meta-steps of a user in a round")
+    local_rate: NonNegative = Field(1.0, description="`per-fedavg`: rate of those meta-steps")
+    hessian_free: bool = Field(
+        False,
+        description="`per-fedavg`: second order by differences of gradients; false: first order",
+    )
+    difference: Positive = Field(
+        0.01, description="`per-fedavg`: delta, the half width of those differences"
+    )
+    embedding: Count = Field(8, description="`pfedhn`: width of the users' embeddings")
+    generator_hidden: Count = Field(
+        16, description="`pfedhn`: hidden units of the network that makes initializations"
+    )
+    embedding_rate: NonNegative = Field(
+        10.0,
+        description="`pfedhn`: rate of a new user's embedding over the inner rate",
     )
     centroid_share: Fraction = Field(
         0.1,

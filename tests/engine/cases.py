@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fedmeta import cohort
 from fedmeta.config import parse
 from fedmeta.heads import HEADS
 from fedmeta.inner import Inner
@@ -18,13 +19,15 @@ from fedmeta.params import OWN, SHARE, add, part
 from fedmeta.problem import Problem, build
 from fedmeta.types import Examples, Params, Task
 
-FEATURES, HIDDEN, DOMAINS, PUBLIC = 6, 5, 3, 4
+FEATURES, HIDDEN, EXPERTS, DOMAINS, USERS, PUBLIC = 6, 5, 3, 2, 4, 4
 OUTPUTS = {"classification": 3, "regression": 1}
 SIZES = ((4, 3), (1, 5), (7, 1), (3, 0), (6, 4))
 """Support and query examples of five users: a single one, none, and none that divides another."""
 
 FITS = {
-    name: [h for h in HEADS if "trunk" not in method.needs or h != "linear"]
+    name: [method.head]
+    if method.head
+    else [h for h in HEADS if "trunk" not in method.needs or h != "linear"]
     for name, method in METHODS.items()
 }
 """Heads that a method can work with."""
@@ -45,15 +48,10 @@ INNERS = {
 }
 
 
-def forms(name: str, head: str) -> list[bool]:
-    """The values of ``dual`` that the method and the head allow."""
-    dual = model_of(head).head.tail is not None and not METHODS[name].plain
+def forms(name: str, head: str, training: bool = True) -> list[bool]:
+    """The values of ``dual`` that the method and the head allow, in training or for newcomers."""
+    dual = cohort.has_dual(METHODS[name], model_of(head), training)
     return [False, True] if dual else [False]
-
-
-def adapting_forms(name: str, head: str) -> list[bool]:
-    """The values of ``dual`` that they allow when a new user adapts."""
-    return forms("fedavg" if METHODS[name].adapts_dual else name, head)
 
 
 def predicted(method: Method, learner: Primal, theta: Params, mine: Task, inner: Inner) -> Tensor:
@@ -113,7 +111,7 @@ def only(task: Task, user: int) -> Task:
 
 def model_of(head: str, kind: str = "classification") -> Model:
     """A small head with the loss of a kind of task."""
-    return Model(HEADS[head](FEATURES, OUTPUTS[kind], HIDDEN), LOSSES[kind])
+    return Model(HEADS[head](FEATURES, OUTPUTS[kind], HIDDEN, EXPERTS), LOSSES[kind])
 
 
 def theta_of(
@@ -124,7 +122,7 @@ def theta_of(
     head = model.head.init(random)
     width, outputs = FEATURES, head["output.bias"].shape[0]
     public = torch.randn(PUBLIC, width, generator=torch.Generator().manual_seed(seed))
-    setup = Setup(head, Inner(0.5, 3), width, outputs, random, DOMAINS, public)
+    setup = Setup(head, Inner(0.5, 3), width, outputs, random, DOMAINS, USERS, public)
     theta: Params = method.start(setup) if method.start else head
     return {
         name: (
@@ -186,7 +184,8 @@ def problem(**values: Any) -> Problem:
         "evaluation.bootstrap": 100,
         "run.backend": "inline",
     }
-    if "domains" in METHODS[values.get("method__name", "maml")].needs:
-        small["data.domains"] = 2
     given = {key.replace("__", ".").replace("_", "-"): value for key, value in values.items()}
+    method = METHODS.get(given.get("method.name", ""))
+    if method is not None and "domains" in method.needs:
+        small["data.domains"] = DOMAINS
     return build(parse(small | given))

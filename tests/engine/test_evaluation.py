@@ -12,6 +12,7 @@ from fedmeta.cohort import Trial
 from fedmeta.config import ConfigError
 from fedmeta.learner import Primal
 from fedmeta.methods import METHODS
+from fedmeta.methods.method import held
 from fedmeta.problem import Problem, initial
 from fedmeta.types import Params
 from tests.engine.cases import only, problem
@@ -34,7 +35,7 @@ def test_scores_are_plain_accuracies_of_each_user(name: str) -> None:
     learner = Primal(run.model)
     for at in range(len(users)):
         mine = only(task, at)
-        phi = run.method.adapt(learner, theta, mine, run.adapt)
+        phi = run.method.adapt(learner, held(run.method, theta, {}), mine, run.adapt)
         labels = mine.query.y.argmax(0).numpy()
         for trial, params in ((0, theta), (1, phi)):
             said = learner.logits(params, mine.query).argmax(0).numpy()

@@ -16,7 +16,6 @@ from tests.engine.cases import (
     INNERS,
     KINDS,
     PAIRS,
-    adapting_forms,
     forms,
     model_of,
     only,
@@ -46,7 +45,7 @@ def test_trials(name: str, head: str, inner: str, kind: str) -> None:
     task = tasks(41, SIZES, kind, pad=1)
     trials = [Trial(INNERS[inner], shots) for shots in (0, 1, 3, 99)]
     learner = Primal(model)
-    for dual in adapting_forms(name, head):
+    for dual in forms(name, head, training=False):
         found = cohort.predict(method, model, theta, task, trials, dual=dual)
         for trial, logits in zip(trials, found, strict=True):
             for user, (_, queries) in enumerate(SIZES):
@@ -67,7 +66,7 @@ def test_query_labels_change_nothing(name: str, head: str) -> None:
     other = task._replace(query=task.query._replace(y=task.query.y.roll(1, dims=1)))
     assert not torch.equal(task.query.y, other.query.y)
     trials = [Trial(INNERS["full"], 0), Trial(INNERS["minibatch"], 4)]
-    for dual in adapting_forms(name, head):
+    for dual in forms(name, head, training=False):
         a = cohort.predict(method, model, theta, task, trials, dual=dual)
         b = cohort.predict(method, model, theta, other, trials, dual=dual)
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
@@ -81,7 +80,7 @@ def test_query_features_reach_only_their_own_row(head: str) -> None:
     x = task.query.x.clone()
     x[:, 0] += 1.0
     other = task._replace(query=task.query._replace(x=x))
-    for dual in forms("maml", head):
+    for dual in forms("maml", head, training=False):
         (a,), (b,) = (
             cohort.predict(method, model, theta, t, [Trial(INNERS["full"], 4)], dual=dual)
             for t in (task, other)

@@ -1,5 +1,6 @@
 """Small runs of the ServerApp over an inline grid."""
 
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -14,10 +15,14 @@ from tests.engine.cases import problem
 
 
 def over_inline(
-    given: Problem | None = None, nodes: int = 1, app: ClientApp = client_app, **values: Any
+    given: Problem | None = None,
+    nodes: int = 1,
+    app: ClientApp = client_app,
+    memory: Path | None = None,
+    **values: Any,
 ) -> Outcome:
     """A whole run of a problem, or of the small one with other values."""
     given = given or problem(**values)
-    with TemporaryDirectory() as memory:
-        settings = flatten(given.config) | {"run.memory": memory}
+    with TemporaryDirectory() as folder:
+        settings = flatten(given.config) | {"run.memory": str(memory or folder)}
         return run(InlineGrid(app, settings, nodes), given)

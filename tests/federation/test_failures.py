@@ -15,6 +15,7 @@ from torch import Tensor
 import clients.app
 from clients import wire
 from fedmeta import loop, seeding, tasks
+from fedmeta.gram import Geometry
 from fedmeta.inner import Inner
 from fedmeta.learner import Learner
 from fedmeta.methods import METHODS
@@ -46,18 +47,20 @@ def poison(
     def make(**values: object) -> Poisoned:
         run = problem(federation__rounds=ROUNDS, **values)
         user = int(loop.cohort_of(run.population, run.config, 1)[2])
-        plain = loop.tasks_of
+        plain = loop.prepared
 
-        def tasks_of(run: Problem, users: NDArray[np.int64], round_number: int) -> Task:
-            task = plain(run, users, round_number)
+        def prepared(
+            run: Problem, users: NDArray[np.int64], round_number: int
+        ) -> tuple[Task, Geometry | None]:
+            task, gram = plain(run, users, round_number)
             if user not in users.tolist():
-                return task
+                return task, gram
             if request.param == "raises":
                 raise FloatingPointError("the disk of this user is on fire")
             task.support.x[users.tolist().index(user)] = math.nan
-            return task
+            return task, gram
 
-        monkeypatch.setattr(loop, "tasks_of", tasks_of)
+        monkeypatch.setattr(loop, "prepared", prepared)
         return Poisoned(run, user, run.population.store.ids[user])
 
     return make

@@ -1,21 +1,29 @@
 """The Flower path computes what the page-long loop computes, for every method."""
 
+from collections import Counter
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from clients import memory
 from experiments.summary import weights_sha256
 from fedmeta import evaluation, loop
 from fedmeta.cohort import Trial
+from fedmeta.methods import METHODS
 from fedmeta.problem import initial
 from tests.data.rows import write
 from tests.engine.cases import FEDERATED, FITS, distance, problem
 from tests.federation.runs import over_inline
 
 ROUNDS = 3
+ASIDE = ("ditto", "apfl")
+"""Methods whose personal models do not influence the common one."""
+EVERY_HEAD = ("fedavg", "maml")
+"""Methods that are run with all heads; the others with the first two that they can work with."""
 
 
 @pytest.mark.parametrize(
@@ -24,6 +32,7 @@ ROUNDS = 3
         (name, head, weighting)
         for name in FEDERATED
         for head, weighting in zip(FITS[name], cycle(["examples", "uniform"]), strict=False)
+        if head in FITS[name][:2] or name in EVERY_HEAD
     ],
 )
 def test_flower_equals_loop(name: str, head: str, weighting: str) -> None:
@@ -43,13 +52,44 @@ def test_flower_equals_loop(name: str, head: str, weighting: str) -> None:
     assert distance(outcome.last, initial(run)) > 0.01
 
 
+class Forgetful(dict[int, dict[str, torch.Tensor]]):
+    """Memory that is written and never read."""
+
+    def get(self, key: int, default: object = None) -> Any:
+        return default
+
+
+@pytest.mark.parametrize("name", [n for n in FEDERATED if METHODS[n].own is not None])
+def test_what_users_keep_is_what_the_loop_keeps(name: str, tmp_path: Path) -> None:
+    """And it counts: of the users, some come again, and they go on from what they own."""
+    run = problem(method__name=name, head__name="mlp", federation__rounds=ROUNDS)
+    drawn = [loop.cohort_of(run.population, run.config, r + 1).tolist() for r in range(ROUNDS)]
+    times = Counter(user for cohort in drawn for user in cohort)
+    assert sum(count > 1 for count in times.values()) > 3
+    outcome = over_inline(run, memory=tmp_path)
+    kept: dict[int, dict[str, torch.Tensor]] = {}
+    forgot = Forgetful()
+    *_, state = loop.train(run, torch.float64, kept)
+    *_, other = loop.train(run, torch.float64, forgot)
+    assert distance(outcome.last, state.meta) < 1e-6
+    assert run.method.own is not None
+    fresh = run.method.own(outcome.last)
+    for user, count in times.items():
+        named = [run.population.store.ids[user]]
+        found = {n: v[0] for n, v in memory.load(tmp_path, named, ROUNDS + 1, fresh).items()}
+        mine = {n: kept[user][n] for n in fresh}
+        assert distance(found, mine) < 1e-5
+        if count > 1:
+            assert distance({n: forgot[user][n] for n in fresh}, mine) > 1e-3
+    apart = distance(other.meta, state.meta)
+    assert apart == 0.0 if name in ASIDE else apart > 1e-3
+
+
 @pytest.mark.parametrize("chunk", [1, 100])
 @pytest.mark.parametrize("name", FEDERATED)
 def test_chunks_of_another_size(name: str, chunk: int) -> None:
     few, many = (
-        over_inline(
-            method__name=name, head__name="mlp", federation__chunk=c, federation__rounds=2
-        ).last
+        over_inline(method__name=name, federation__chunk=c, federation__rounds=2).last
         for c in (3, chunk)
     )
     assert distance(many, few) < 1e-6

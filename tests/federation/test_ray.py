@@ -76,7 +76,7 @@ def over_inline(given: Problem) -> Outcome:
     return run(InlineGrid(make_app(), flatten(given.config)), given)
 
 
-@pytest.mark.parametrize("name", ["maml", "fedavg-ft"])
+@pytest.mark.parametrize("name", ["maml", "fedavg-ft", "pfedhn"])
 def test_bits(workers: Pool, name: str) -> None:
     given = problem(
         method__name=name, head__name="mlp", federation__chunk=2, federation__weighting="examples"
@@ -91,6 +91,27 @@ def test_bits(workers: Pool, name: str) -> None:
             np.testing.assert_array_equal(outcome.scores[split], inline.scores[split])
     *_, state = loop.train(given)
     assert distance(inline.last, state.meta) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["fedrep", "ditto"])
+def test_bits_of_what_users_own(workers: Pool, name: str, tmp_path: Path) -> None:
+    """The same weights and, to the byte, the same files with the users; whoever plays them."""
+    hashes, files = [], []
+    for count in range(ACTORS + 1):
+        folder = tmp_path / str(count)
+        given = problem(
+            method__name=name, head__name="mlp", federation__chunk=2, run__memory=str(folder)
+        )
+        few = workers._replace(actors=workers.actors[:count])
+        outcome = over_ray(few, given) if count else over_inline(given)
+        hashes.append(weights_sha256(outcome.last))
+        files.append(
+            {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        )
+    assert hashes == hashes[:1] * (ACTORS + 1)
+    assert files == files[:1] * (ACTORS + 1)
+    rounds = sorted({Path(name).stem for name in files[0]})
+    assert rounds == ["1", "2", "3"]
 
 
 @pytest.mark.parametrize("policy", ["fail", "skip"])
