@@ -124,7 +124,7 @@ class MethodConfig(Section):
         0, description="`metaadapt`: number of the domain whose users are the reference"
     )
     temperature: Annotated[float, Field(gt=0.0)] = Field(
-        0.2, description="`metaadapt`: a user counts exp(cosine / temperature)"
+        0.5, description="`metaadapt`: a user counts exp(cosine / temperature)"
     )
     unlabelled_share: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
         0.5, description="`damstf`: share of a user's support set whose labels are hidden"

@@ -1,7 +1,5 @@
 """Predictions after adaptation: both forms agree, and shots are the first examples."""
 
-from itertools import cycle
-
 import pytest
 import torch
 
@@ -9,12 +7,10 @@ from fedmeta import cohort
 from fedmeta.cohort import Trial
 from fedmeta.heads import HEADS
 from fedmeta.learner import Primal
-from fedmeta.losses import LOSSES
 from fedmeta.methods import METHODS
 from fedmeta.types import Examples, Task
 from tests.engine.cases import (
     INNERS,
-    KINDS,
     PAIRS,
     forms,
     model_of,
@@ -22,6 +18,7 @@ from tests.engine.cases import (
     predicted,
     tasks,
     theta_of,
+    varied,
 )
 
 SIZES = ((4, 3), (2, 5), (7, 1), (3, 2))
@@ -36,10 +33,8 @@ def cut(task: Task, user: int, shots: int) -> Task:
     return mine._replace(support=Examples(x[:n], y[:, :n], x.new_full((n,), 1 / max(n, 1))))
 
 
-@pytest.mark.parametrize(("inner", "kind"), list(zip(INNERS, cycle(LOSSES), strict=False)))
-@every_pair
-def test_trials(name: str, head: str, inner: str, kind: str) -> None:
-    kind = kind if kind in KINDS[name] else KINDS[name][0]
+@pytest.mark.parametrize(("name", "head", "kind", "inner"), varied(PAIRS))
+def test_trials(name: str, head: str, kind: str, inner: str) -> None:
     method, model = METHODS[name], model_of(head, kind)
     theta = theta_of(method, model, 41)
     task = tasks(41, SIZES, kind, pad=1)

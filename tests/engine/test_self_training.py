@@ -20,14 +20,14 @@ from tests.engine.cases import distance, model_of, only, problem, tasks, theta_o
 SIZES = ((6, 2), (3, 2), (7, 1), (1, 2))
 LABELLED = (3, 2, 4, 1)
 every_head = pytest.mark.parametrize("head", HEADS)
-both = pytest.mark.parametrize("dual", [False, True])
+both = pytest.mark.parametrize("dual", [False, None])
 
 
 def inner(share: float = 0.5, weight: float = 0.5) -> Inner:
     return Inner(0.6, 4, options=MethodConfig(unlabelled_share=share, pseudo_weight=weight))
 
 
-def sent(task: Task, settings: Inner, dual: bool, head: str, name: str = "damstf") -> Params:
+def sent(task: Task, settings: Inner, dual: bool | None, head: str, name: str = "damstf") -> Params:
     method, model = METHODS[name], model_of(head)
     theta = theta_of(METHODS["damstf"], model, 71)
     return cohort.contribute(method, model, theta, task, settings, dual=dual).total
@@ -39,7 +39,7 @@ def with_labels(task: Task, y: torch.Tensor) -> Task:
 
 @every_head
 @both
-def test_weight_zero_is_training_on_the_labelled_part(head: str, dual: bool) -> None:
+def test_weight_zero_is_training_on_the_labelled_part(head: str, dual: bool | None) -> None:
     task = tasks(71, SIZES)
     kept = torch.arange(7) < torch.tensor(LABELLED)[:, None]
     alone = task.support._replace(weight=kept.double() / torch.tensor(LABELLED)[:, None])
@@ -52,7 +52,7 @@ def test_weight_zero_is_training_on_the_labelled_part(head: str, dual: bool) -> 
 
 @every_head
 @both
-def test_hidden_labels_are_hidden(head: str, dual: bool) -> None:
+def test_hidden_labels_are_hidden(head: str, dual: bool | None) -> None:
     task = tasks(72, SIZES)
     hidden = torch.arange(7) >= torch.tensor(LABELLED)[:, None]
     other = torch.where(hidden[:, None], task.support.y.roll(1, 1), task.support.y)
@@ -104,11 +104,11 @@ def test_the_whole_of_it_step_by_step(head: str) -> None:
     joint = Examples(x, torch.cat([y[:, :3], pseudo], 1), weight)
     phi = descend(learner, theta, joint, settings)
     expected = {name: theta[name] - phi[name] for name in theta}
-    for dual in (False, True):
+    for dual in (False, None):
         assert distance(sent_at(theta, task, settings, dual, head), expected) < 1e-12
 
 
-def sent_at(theta: Params, task: Task, settings: Inner, dual: bool, head: str) -> Params:
+def sent_at(theta: Params, task: Task, settings: Inner, dual: bool | None, head: str) -> Params:
     method = METHODS["damstf"]
     return cohort.contribute(method, model_of(head), theta, task, settings, dual=dual).total
 

@@ -85,8 +85,7 @@ def test_what_users_keep_is_what_the_loop_keeps(name: str, tmp_path: Path) -> No
     assert apart == 0.0 if name in ASIDE else apart > 1e-3
 
 
-@pytest.mark.parametrize("chunk", [1, 100])
-@pytest.mark.parametrize("name", FEDERATED)
+@pytest.mark.parametrize(("name", "chunk"), list(zip(FEDERATED, cycle([1, 100]), strict=False)))
 def test_chunks_of_another_size(name: str, chunk: int) -> None:
     few, many = (
         over_inline(method__name=name, federation__chunk=c, federation__rounds=2).last
