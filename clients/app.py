@@ -34,7 +34,8 @@ def train(message: Message, context: Context) -> Message:
     users = np.array(order.users, dtype=np.int64)
     with _one_thread():
         store = memory.folder_of(context)
-        return wire.sum_reply(message, contribution(problem, theta, users, order, store))
+        made = wire.params(wire.read_made(message), problem.population.features.device)
+        return wire.sum_reply(message, contribution(problem, theta, users, order, store, made))
 
 
 @app.evaluate()
@@ -53,11 +54,17 @@ def evaluate(message: Message, context: Context) -> Message:
 
 
 def contribution(
-    problem: Problem, theta: Params, users: NDArray[np.int64], order: wire.Order, store: Path
+    problem: Problem,
+    theta: Params,
+    users: NDArray[np.int64],
+    order: wire.Order,
+    store: Path,
+    made: Params | None = None,
 ) -> wire.Sum:
     """The sum over a chunk's users; users that fail are left out and named.
 
-    What users own is read from the folder ``store`` and written back to it.
+    What users own is read from the folder ``store`` and written back to it. ``made`` is what the
+    server made for each of them, if it did; then they are not added up.
 
     When the batched program raises, the users are run one by one to find whose data it was.
     """
@@ -69,7 +76,8 @@ def contribution(
     while pending:
         group = pending.pop(0)
         try:
-            update = _update(problem, theta, group, order.round, store)
+            mine = {name: value[np.isin(users, group)] for name, value in (made or {}).items()}
+            update = _update(problem, theta, group, order.round, store, mine)
         except Exception:
             if len(group) > 1:
                 pending = [group[i : i + 1] for i in range(len(group))] + pending
@@ -77,14 +85,15 @@ def contribution(
                 failed.append(int(group[0]))
                 reasons.append(traceback.format_exc())
             continue
-        updates.append(update)
+        if bool(update.finite.any()):  # else it has the server's names, all of them zero
+            updates.append(update)
         for user in group[~update.finite.cpu().numpy()].tolist():
             failed.append(user)
             reasons.append("its contribution is not finite: it diverged; lower method.rate")
     return wire.Sum(
         chunk=order.chunk,
         total={
-            name: torch.stack([update.total[name] for update in updates]).sum(0).cpu().numpy()
+            name: _together([update.total[name] for update in updates], bool(made)).cpu().numpy()
             for name in (updates[0].total if updates else ())
         },
         weight=float(sum(update.weight for update in updates)),
@@ -94,18 +103,27 @@ def contribution(
     )
 
 
+def _together(parts: list[torch.Tensor], apart: bool) -> torch.Tensor:
+    return torch.cat(parts) if apart else torch.stack(parts).sum(0)
+
+
 def _update(
-    problem: Problem, theta: Params, users: NDArray[np.int64], round_number: int, store: Path
+    problem: Problem,
+    theta: Params,
+    users: NDArray[np.int64],
+    round_number: int,
+    store: Path,
+    made: Params,
 ) -> Update:
     method, ids = problem.method, [problem.population.store.ids[user] for user in users]
     task, gram = loop.prepared(problem, users, round_number)
     weight = loop.weights_of(problem, task)
     own = memory.load(store, ids, round_number, method.own(theta)) if method.own else {}
-    own |= loop.facts_of(problem, users)
+    own |= {**loop.facts_of(problem, users), **made}
     inner = loop.inner_of(problem, round_number)
     with torch.no_grad():
         update = cohort.contribute(
-            method, problem.model, theta, task, inner, weight, gram, memory=own
+            method, problem.model, theta, task, inner, weight, gram, memory=own, apart=bool(made)
         )
     if update.kept:
         there = [name for name, finite in zip(ids, update.finite.tolist(), strict=True) if finite]

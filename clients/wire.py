@@ -13,10 +13,11 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from numpy.typing import NDArray
 
 from fedmeta.cohort import Trial
+from fedmeta.params import SHARE
 from fedmeta.types import Params
 
 META = "meta"
-_ORDER, _SUM, _SCORES, _REPORT = "order", "sum", "scores", "report"
+_ORDER, _MADE, _SUM, _SCORES, _REPORT = "order", "made", "sum", "scores", "report"
 
 
 class Order(NamedTuple):
@@ -42,7 +43,8 @@ class Sum(NamedTuple):
 
     Attributes:
         chunk: number of the chunk.
-        total: weighted sum of the contributions.
+        total: weighted sum of the contributions, or where the server makes each user's parameters
+            the contributions themselves, ``(users, ...)``.
         weight: sum of the weights.
         users: users in the sum.
         failed: indices of users that are not in it.
@@ -68,15 +70,22 @@ def params(record: ArrayRecord, device: torch.device | None = None) -> dict[str,
 
 
 def order_message(
-    record: ArrayRecord, order: Order, node: int, message_type: str, trials: Sequence[Trial] = ()
+    record: ArrayRecord,
+    order: Order,
+    node: int,
+    message_type: str,
+    trials: Sequence[Trial] = (),
+    made: ArrayRecord | None = None,
 ) -> Message:
-    """A message to a node, with the server's parameters and an order."""
+    """A message to a node: the server's parameters, an order, what was made for its users."""
     fields = order._asdict() | {
         "rates": [trial.inner.rate for trial in trials],
         "steps": [trial.inner.steps for trial in trials],
         "shots": [trial.shots for trial in trials],
     }
     content = RecordDict({META: record, _ORDER: ConfigRecord(fields)})
+    if made is not None:
+        content[_MADE] = made
     return Message(content, dst_node_id=node, message_type=message_type, group_id=str(order.round))
 
 
@@ -86,9 +95,14 @@ def read_order(message: Message) -> tuple[ArrayRecord, Order]:
     return message.content.array_records[META], Order(**fields)  # type: ignore[arg-type]
 
 
+def read_made(message: Message) -> ArrayRecord:
+    """What was made for each user of the order, ``(U, ...)``; nothing for most methods."""
+    return message.content.array_records.get(_MADE, ArrayRecord())
+
+
 def sum_reply(message: Message, reply: Sum) -> Message:
-    """A reply to `train`. The sum of a single user is sent in the precision it was made in."""
-    dtype = np.float32 if reply.users == 1 else np.float64
+    """A reply to `train`. What single users sent goes in the precision it was made in."""
+    dtype = np.float32 if reply.users == 1 or SHARE in reply.total else np.float64
     total = {name: Array(value.astype(dtype)) for name, value in reply.total.items()}
     fields = reply._asdict()
     del fields["total"]

@@ -140,7 +140,7 @@ def users_table(outcome: Outcome) -> pa.Table:
     config, store = problem.config, problem.population.store
     from fedmeta.metrics import METRICS
 
-    columns = METRICS[store.task].columns
+    columns = (*METRICS[store.task].columns, *problem.method.reports)
     parts = []
     for split, users in outcome.users.items():
         ids = [store.ids[user] for user in users.tolist()]

@@ -41,13 +41,16 @@ def split_figures(outcome: Outcome, split: str) -> dict[str, Any]:
     before, after = scores[0], scores[-1]
     gains = gain(metric, before[0], after[0])
     found = interval(gains, config.evaluation.bootstrap)
+    common, reports = len(metric.columns), outcome.problem.method.reports
     figures: dict[str, Any] = {
-        "before": describe(metric, before),
-        "after": describe(metric, after),
+        "before": describe(metric, before[:common]),
+        "after": describe(metric, after[:common]),
         "gain": {"mean": found.mean, "ci95": [found.low, found.high]},
         "hurt_share": hurt_share(gains),
         "curve": {str(k): float(scores[at, 0].mean()) for at, k in enumerate(outcome.shots)},
     }
+    for name, first, last in zip(reports, before[common:], after[common:], strict=True):
+        figures["before"][name], figures["after"][name] = float(first.mean()), float(last.mean())
     if store.bayes is not None:
         bayes = store.bayes[outcome.users[split]]
         figures["bayes"] = float(bayes.mean())

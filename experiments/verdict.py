@@ -50,22 +50,22 @@ def verdict(metric: Metric, rows: Mapping[str, Scores], support: int, resamples:
 
     Both sides are chosen by validation users, so that the choice flatters neither on test users:
     the method by its measure after adaptation, and the one model for all, by its measure before,
-    among the global models that the federated methods have trained. Where there is nothing to
+    among the methods that train a model to be used as it is. Where there is nothing to
     hold against each other, the sentence says so. A method that diverges on validation users
     (NaN) is not chosen while another does not.
     """
     able = [name for name in rows if METHODS[name].personalizes]
-    trained = [name for name in rows if METHODS[name].contribute is not None]
+    # The start of a meta-learner is not made to be used as it is: against that all would pay.
+    general = [name for name in rows if METHODS[name].general]
     if not able:
         return _undecided("no method here personalizes; add one to --methods")
-    if not any(METHODS[name].general for name in trained):
-        # The start of a meta-learner is not made to be used as it is: against that all would pay.
+    if not general:
         return _undecided("no method here trains one model for all; add fedavg to --methods")
     users = next(iter(rows.values())).before.shape[-1]
     if users < FEWEST:
         return _undecided(f"{users} test users are too few; {FEWEST} are the least")
     method = _best(metric, {name: rows[name].valid_after for name in able})
-    reference = _best(metric, {name: rows[name].valid_before for name in trained})
+    reference = _best(metric, {name: rows[name].valid_before for name in general})
     base = rows[reference].before
     gains = gain(metric, base, rows[method].after)
     found = interval(gains, resamples)

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from fedmeta.dual import Anchors, Dual, Geometry, anchors, geometry, task_of
-from fedmeta.dual import total as sum_over_users
+from fedmeta.dual import Dual, task_of
+from fedmeta.gram import Anchors, Geometry, anchors, geometry
+from fedmeta.gram import total as sum_over_users
 from fedmeta.heads import Tail
 from fedmeta.inner import Inner
 from fedmeta.learner import Model, Primal, is_aligned
@@ -41,6 +42,7 @@ def contribute(
     gram: Geometry | None = None,
     dual: bool | None = None,
     memory: Params | None = None,
+    apart: bool = False,
 ) -> Update:
     """The weighted sum of the contributions of a chunk of users.
 
@@ -51,9 +53,11 @@ def contribute(
         task: stacked over the U users of the chunk.
         inner: the inner loop.
         weight: weights of the users ``(U,)``; None: 1 each.
-        gram: :func:`fedmeta.dual.geometry` of the task, if it is at hand.
+        gram: :func:`fedmeta.gram.geometry` of the task, if it is at hand.
         dual: force or forbid the dual form; None: where it applies.
         memory: what the users own, ``(U, ...)`` each; None: newcomers all.
+        apart: return the contributions ``(finite users, ...)`` times their weights, which stand
+            under ``share/``, instead of the sum. In the plain form only.
 
     Returns:
         Sums in float64, without users whose contribution is not finite; what the others keep.
@@ -88,10 +92,12 @@ def contribute(
         own = {name: value[finite] for name, value in (memory or {}).items()}
         others = _of(task, finite)
         left = None if gram is None else Geometry(*(side[finite] for side in gram))
-        found = contribute(method, model, theta, others, inner, rest, left, dual, own)
+        found = contribute(method, model, theta, others, inner, rest, left, dual, own, apart)
         return found._replace(finite=finite)
     leaves, weights = _weigh(part(sent, _leaves), weight)
-    if tail is None:
+    if apart:
+        total: dict[str, Tensor] = {**leaves, SHARE: weights}
+    elif tail is None:
         total = {name: value.sum(0) for name, value in leaves.items()}
     else:
         total = sum_over_users(tail, leaves, task)
@@ -142,6 +148,29 @@ def _plainly(
     return found
 
 
+def report(
+    method: Method,
+    model: Model,
+    theta: Params,
+    task: Task,
+    trial: Trial,
+    memory: Params | None = None,
+) -> dict[str, Tensor]:
+    """A method's own figures ``(U,)`` of a chunk of new users after adaptation, by name."""
+    if not method.reports:
+        return {}
+    query = task.query._replace(y=torch.full_like(task.query.y, torch.nan))
+    limited = Task(first(task.support, trial.shots), query)
+    learner = Primal(model, is_aligned(limited.support, trial.inner.batch))
+
+    def one(mine: Task, own: Params) -> dict[str, Tensor]:
+        phi = method.adapt(learner, held(method, theta, own), mine, trial.inner)
+        return {name: figure(learner, phi, mine) for name, figure in method.reports.items()}
+
+    found: dict[str, Tensor] = vmap(one)(limited, dict(memory or {}))
+    return found
+
+
 def _in_dual(
     method: Method,
     model: Model,
@@ -181,7 +210,8 @@ def _dual_tail(method: Method, model: Model, dual: bool | None, training: bool) 
     if dual and not possible:
         raise ValueError(
             f"the dual form needs a head with an affine first layer and a method without"
-            f" per-weight rates; got head {model.head.name!r} and method {method.name!r}"
+            f" per-weight rates; got head {model.head.name!r} and a method that is"
+            f" {'plain' if method.plain or method.plain_training else 'not plain'}"
         )
     return model.head.tail if possible and dual is not False else None
 

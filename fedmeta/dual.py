@@ -21,8 +21,7 @@ Derivatives with respect to W_0 come from the *anchors* ``Z = W_0 X^T + b``: if 
 derivative of any function with respect to them, its derivative with respect to W_0 is ``dZ X``.
 """
 
-from collections.abc import Callable, Iterable
-from functools import reduce
+from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import torch
@@ -30,13 +29,11 @@ from torch import Tensor
 from torch.func import grad
 
 from fedmeta.columns import add_at, scatter, take
-from fedmeta.heads import Tail
-from fedmeta.learner import Model, batch
+from fedmeta.gram import Anchors, Geometry, geometry
+from fedmeta.heads import Tail, linear
+from fedmeta.learner import Alone, Model, batch
 from fedmeta.params import add
 from fedmeta.types import Examples, Params, Task
-
-WIDE = 32
-"""Outputs from which on one large product for all users is faster than a small one for each."""
 
 
 class Rows(NamedTuple):
@@ -44,45 +41,6 @@ class Rows(NamedTuple):
 
     side: str
     at: slice | Tensor | None = None
-
-
-class Geometry(NamedTuple):
-    """What the dual form keeps of a chunk's features: inner products (the bias's 1 included).
-
-    Attributes:
-        support: ``(U, S, S)``, support with support.
-        query: ``(U, S, Q)``, support with query.
-    """
-
-    support: Tensor
-    query: Tensor
-
-
-def geometry(task: Task) -> Geometry:
-    """Inner products of a chunk's features; they do not depend on the weights."""
-    x = task.support.x
-    return Geometry((x @ x.mT).add_(1), (x @ task.query.x.mT).add_(1))
-
-
-class Anchors(NamedTuple):
-    """First-layer outputs at the server's weights: ``(U, H, S)`` and ``(U, H, Q)``."""
-
-    support: Tensor
-    query: Tensor
-
-
-def anchors(tail: Tail, theta: Params, task: Task) -> Anchors:
-    """The one product of a chunk's features with the server's first layer."""
-    weight, bias = theta[f"{tail.layer}.weight"], theta[f"{tail.layer}.bias"]
-    return Anchors(*(_affine(weight, bias, side.x) for side in task))
-
-
-def _affine(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
-    """``W x + b`` for stacked x, ``(U, H, N)``."""
-    if len(weight) < WIDE:
-        return torch.baddbmm(bias[:, None], weight.expand(len(x), *weight.shape), x.mT)
-    z = torch.addmm(bias, x.flatten(0, 1), weight.mT)
-    return z.view(*x.shape[:2], len(weight)).mT.contiguous()
 
 
 class Dual:
@@ -136,6 +94,28 @@ class Dual:
             )
         return self.tail.embed(params, self.outputs(params, _rows(examples)))
 
+    def output(self, params: Params, task: Task) -> Alone:
+        """See :class:`fedmeta.learner.Learner`: in dual coordinates again, of the embeddings."""
+        if self.tail.embed is None:
+            return Alone(self, params, task, dict)
+        embed, weight, bias = self.tail.embed, params["output.weight"], params["output.bias"]
+        z = (self.outputs(params, _rows(side)) for side in task)
+        inside = Task(
+            *(side._replace(x=embed(params, at).mT) for side, at in zip(task, z, strict=True))
+        )
+        anchor = Anchors(*(weight @ side.x.mT + bias[..., None] for side in inside))
+        head = linear(*weight.mT.shape[-2:])
+
+        def whole(found: Params) -> Params:
+            if "output.weight" not in found:
+                return {}
+            a = found["output.weight"]
+            return {"output.weight": weight + a @ inside.support.x, "output.bias": bias + a.sum(-1)}
+
+        model, tail = Model(head, self.value), cast(Tail, head.tail)
+        learner = Dual(model, tail, geometry(inside), anchor, self.aligned)
+        return Alone(learner, {}, task, whole)
+
     def loss(self, params: Params, examples: Examples) -> Tensor:
         """See :class:`fedmeta.learner.Learner`."""
         return self.value.value(self.logits(params, examples), examples.y, examples.weight)
@@ -170,6 +150,26 @@ class Dual:
 
         return self.tail.backward(params, self.outputs(params, _rows(examples)), error)
 
+    def dot(self, a: Params, b: Params) -> Tensor:
+        """See :class:`fedmeta.learner.Learner`: ``<A X, B X> = <A X X^T, B>``, for each user."""
+        query = f"{self.weight}@query"
+        if query in a and query in b:
+            raise ValueError("inner products of query gradients with each other are not kept")
+        terms = [a[name] * b[name] for name in a if name in b and name != self.weight]
+        if self.weight in a and self.weight in b:
+            terms.append((a[self.weight] @ self.gram["support"]) * b[self.weight])
+        for one, other in ((a, b), (b, a)):
+            if self.weight in one and query in other:
+                terms.append((one[self.weight] @ self.gram["query"]) * other[query])
+        return torch.stack([term.flatten(1).sum(1) for term in terms]).sum(0)
+
+    def bend(self, params: Params, examples: Examples, v: Params) -> dict[str, Tensor]:
+        """See :class:`fedmeta.learner.Learner`; the examples are of the support."""
+        model = {name: value for name, value in params.items() if "/" not in name}
+        found = self.through(lambda at: self.dot(self.grad(at, examples), v), model)
+        # The gradient on the support knows nothing of the query.
+        return {name: value for name, value in found.items() if not name.endswith("@query")}
+
     def through(self, function: Callable[[Params], Tensor], params: Params) -> dict[str, Tensor]:
         """See :class:`fedmeta.learner.Learner`: the derivative is taken at the anchors."""
         free = {name: value for name, value in params.items() if name != self.weight}
@@ -196,31 +196,6 @@ def task_of(task: Task) -> Task:
         task.support._replace(x=_as_features(Rows("support"))),
         task.query._replace(x=_as_features(Rows("query"))),
     )
-
-
-def total(tail: Tail, coefficients: Params, task: Task) -> dict[str, Tensor]:
-    """Sum over a chunk's users of their contributions, from dual to plain coordinates.
-
-    The sum over users of ``A X`` is one product, with all users' examples as its inner axis.
-    """
-    name = f"{tail.layer}.weight"
-    sides = ((name, task.support.x), (f"{name}@query", task.query.x))
-    # Coefficients as (H, users and examples), next to features as (users and examples, D).
-    parts = [
-        (coefficients[key].transpose(0, 1).flatten(1), x.flatten(0, 1))
-        for key, x in sides
-        if key in coefficients
-    ]
-    out = {key: v.sum(0) for key, v in coefficients.items() if not key.startswith(name)}
-    if parts:
-        out[name] = _add_up(a @ x for a, x in parts)
-        out[f"{tail.layer}.bias"] = _add_up(a.sum(1) for a, _ in parts)
-    return out
-
-
-def _add_up(terms: Iterable[Tensor]) -> Tensor:
-    """Sum of one or more tensors."""
-    return reduce(torch.add, terms)
 
 
 def _rows(examples: Examples) -> Rows:

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fedmeta import cohort, loop, seeding
 from fedmeta.config import Config, ConfigError
@@ -17,7 +18,7 @@ from fedmeta.inner import Inner
 from fedmeta.metrics import score
 from fedmeta.problem import Problem
 from fedmeta.tasks import judging
-from fedmeta.types import Params
+from fedmeta.types import Params, Task
 
 NUMBERS = 2**25
 """Most features, in numbers, of a chunk that is judged: bounds memory where users are large."""
@@ -35,7 +36,8 @@ def evaluate(
         trials: how to descend and on how many support examples; 0 examples is "before".
 
     Returns:
-        ``(trials, columns, users)``, columns as in :data:`fedmeta.metrics.METRICS`.
+        ``(trials, columns, users)``, columns as in :data:`fedmeta.metrics.METRICS`,
+        then those of :attr:`fedmeta.methods.Method.reports`.
     """
     config, population = problem.config, problem.population
     stream = seeding.key(config.run.seed, "support")
@@ -47,7 +49,23 @@ def evaluate(
             score(population.store.task, problem.model.loss, z, task.query, population.scale)
             for z in logits
         ]
+        if problem.method.reports:
+            # While ways to personalize are compared nobody looks at them: that saves half of it.
+            wanted = len({trial.inner for trial in trials}) == 1
+            more = [_reports(problem, theta, task, trial, facts, wanted) for trial in trials]
+            scores = [torch.cat(pair) for pair in zip(scores, more, strict=True)]
     return torch.stack(scores).cpu().numpy()
+
+
+def _reports(
+    problem: Problem, theta: Params, task: Task, trial: cohort.Trial, facts: Params, wanted: bool
+) -> Tensor:
+    """The method's own figures of users, float64 ``(reports, users)``; NaN where not wanted."""
+    method = problem.method
+    if not wanted:
+        return torch.full((len(method.reports), len(task.query.y)), torch.nan, dtype=torch.float64)
+    found = cohort.report(method, problem.model, theta, task, trial, facts)
+    return torch.stack([found[name].double() for name in method.reports])
 
 
 def shots_of(config: Config) -> list[int]:

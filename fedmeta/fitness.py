@@ -20,6 +20,11 @@ def check(method: Method, head: Params, population: Population, config: Config) 
         ConfigError: what does not fit, and the nearest combination that does.
     """
     name, store = method.name, population.store
+    if method.head not in (None, config.head.name):
+        raise ConfigError(
+            f"method.name = {name!r} works with the head {method.head!r} alone, and head.name ="
+            f" {config.head.name!r}; use head.name = {method.head!r}, or leave it at 'auto'"
+        )
     if "trunk" in method.needs and not has_trunk(head):
         raise ConfigError(
             f"method.name = {name!r} needs a trunk to share, and head.name ="
@@ -29,6 +34,17 @@ def check(method: Method, head: Params, population: Population, config: Config) 
         raise ConfigError(
             f"method.name = {name!r} needs users of at least two domains, and {store.name!r} has"
             f" {len(store.domains)}; set data.domain-column, or data.domains for preferences"
+        )
+    wanted = config.method.target_domain
+    if method.name == "metaadapt" and wanted >= len(store.domains):
+        raise ConfigError(
+            f"method.target-domain = {wanted}: {store.name!r} has the domains 0 to"
+            f" {len(store.domains) - 1} ({', '.join(store.domains)}); name one of them"
+        )
+    if config.method.batch and not method.batches:
+        raise ConfigError(
+            f"method.batch = {config.method.batch}: method.name = {name!r} weighs the examples of"
+            " a user against each other, so it takes them all; set method.batch = 0"
         )
     if "classes" in method.needs and store.task != "classification":
         raise ConfigError(

@@ -1,12 +1,17 @@
 """The inner loop: gradient descent on one user's support set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from fedmeta.learner import Learner
-from fedmeta.params import add, subtract
+from torch import Tensor
+
+from fedmeta.learner import Downhill
+from fedmeta.params import add, along, subtract
 from fedmeta.sections.method import MethodConfig
 from fedmeta.types import Examples, Params
+
+Rates = Callable[[str, int], Tensor]
+"""``(parameter's name, step) -> its learned rate``, of which leading axes are the parameter's."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class Inner:
 
 
 def approach(
-    learner: Learner,
+    learner: Downhill,
     gap: Params,
     anchor: Params,
     examples: Examples,
@@ -70,27 +75,53 @@ def approach(
 
 
 def descend(
-    learner: Learner,
+    learner: Downhill,
     theta: Params,
     examples: Examples,
     inner: Inner,
-    rates: Params | None = None,
+    rates: Params | Rates | None = None,
     block: Callable[[str], bool] | None = None,
+    first_order: bool = False,
 ) -> Params:
-    """A user's parameters after ``inner.steps`` steps from ``theta``; differentiable throughout.
+    """A user's parameters after ``inner.steps`` steps from ``theta``: the end of :func:`path`."""
+    phi = theta
+    if rates is None and block is None and not (inner.mu or inner.momentum or first_order):
+        for step in range(inner.steps):
+            mine = learner.minibatch(examples, step, inner.batch)
+            phi = learner.step(phi, mine, inner.rate, ours=step > 0)
+        return phi
+    for after in path(learner, theta, examples, inner, rates, block, first_order):
+        phi = after
+    return phi
 
-    ``rates`` replaces ``inner.rate`` by one learned rate per weight (Meta-SGD). ``block`` says by
-    name which parameters move; the others stay where they are (ANIL, BOIL).
+
+def path(
+    learner: Downhill,
+    theta: Params,
+    examples: Examples,
+    inner: Inner,
+    rates: Params | Rates | None = None,
+    block: Callable[[str], bool] | None = None,
+    first_order: bool = False,
+) -> Iterator[Params]:
+    """A user's parameters after each of ``inner.steps`` steps from ``theta``.
+
+    Args:
+        learner: his model.
+        theta: where he starts.
+        examples: what he learns from.
+        inner: how he descends.
+        rates: learned rates in place of ``inner.rate``: one for each weight by its name
+            (Meta-SGD), or whatever a function gives for a name and a step.
+        block: says by name which parameters move; the others stay where they are (ANIL, BOIL).
+        first_order: take the gradients of the steps for constants where the result is
+            differentiated; otherwise derivatives go through them.
     """
     phi: Params = theta
     velocity: Params = {}
-    plain = rates is None and block is None and not inner.mu and not inner.momentum
     for step in range(inner.steps):
-        mine = learner.minibatch(examples, step, inner.batch)
-        if plain:
-            phi = learner.step(phi, mine, inner.rate, ours=step > 0)
-            continue
-        g = learner.grad(phi, mine)
+        at = {name: value.detach() for name, value in phi.items()} if first_order else phi
+        g = learner.grad(at, learner.minibatch(examples, step, inner.batch))
         if block is not None:
             g = {name: value for name, value in g.items() if block(name)}
         if inner.mu:
@@ -100,6 +131,12 @@ def descend(
         if inner.momentum:
             velocity = g = add(g, velocity, inner.momentum)
         if rates is not None:
-            g = {name: rates[name] * value for name, value in g.items()}
+            g = {name: _scaled(value, rates, name, step) for name, value in g.items()}
         phi = add(phi, g, -1.0 if rates is not None else -inner.rate)
-    return phi
+        yield phi
+
+
+def _scaled(value: Tensor, rates: Params | Rates, name: str, step: int) -> Tensor:
+    """The gradient times its rate; axes match from the first on, in the dual form the users'."""
+    rate = rates(name, step) if callable(rates) else rates[name]
+    return along(rate, value) * value

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedmeta.dual import Geometry
+from fedmeta.gram import Geometry
 
 BYTES = 2**28
 """Most memory of a process for what it keeps; it is taken as users are met."""

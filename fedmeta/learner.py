@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.func import grad
 
-from fedmeta.heads import Head
+from fedmeta.heads import Head, linear
 from fedmeta.losses import Loss
-from fedmeta.params import add
-from fedmeta.types import Examples, Params
+from fedmeta.params import add, is_output, part
+from fedmeta.types import Examples, Params, Task
 
 
 class Model(NamedTuple):
@@ -24,20 +24,24 @@ class Model(NamedTuple):
     loss: Loss
 
 
-class Learner(Protocol):
-    """One user's model. Parameters that the head does not know are passed over."""
+class Alone(NamedTuple):
+    """The output layer as a linear model of its own, on what the trunk makes of the features.
 
-    def logits(self, params: Params, examples: Examples) -> Tensor:
-        """Logits ``(C, N)``."""
-        ...
+    Attributes:
+        learner: of that model.
+        params: where it starts.
+        task: the user's, with embeddings for features.
+        whole: from that model's parameters to those of the output layer in the whole.
+    """
 
-    def embed(self, params: Params, examples: Examples) -> Tensor:
-        """What the trunk makes of the features, ``(H, N)``; the features where there is none."""
-        ...
+    learner: "Learner"
+    params: Params
+    task: Task
+    whole: Callable[[Params], Params]
 
-    def loss(self, params: Params, examples: Examples) -> Tensor:
-        """Mean loss over the examples, a scalar."""
-        ...
+
+class Downhill(Protocol):
+    """What :func:`fedmeta.inner.descend` needs of a model."""
 
     def grad(self, params: Params, examples: Examples) -> dict[str, Tensor]:
         """Gradient of :meth:`loss` with respect to the head's parameters."""
@@ -50,12 +54,43 @@ class Learner(Protocol):
         """
         ...
 
-    def through(self, function: Callable[[Params], Tensor], params: Params) -> dict[str, Tensor]:
-        """Gradient of any scalar function of the parameters, through all it computes."""
-        ...
-
     def minibatch(self, examples: Examples, step: int, size: int) -> Examples:
         """The step's minibatch: ``size`` examples, cyclically in their order; 0 gives all."""
+        ...
+
+
+class Learner(Downhill, Protocol):
+    """One user's model. Parameters that the head does not know are passed over."""
+
+    def logits(self, params: Params, examples: Examples) -> Tensor:
+        """Logits ``(C, N)``."""
+        ...
+
+    def embed(self, params: Params, examples: Examples) -> Tensor:
+        """What the trunk makes of the features, ``(H, N)``; the features where there is none."""
+        ...
+
+    def output(self, params: Params, task: Task) -> Alone:
+        """The output layer alone: embedding once is enough where only that layer moves."""
+        ...
+
+    def loss(self, params: Params, examples: Examples) -> Tensor:
+        """Mean loss over the examples, a scalar."""
+        ...
+
+    def dot(self, a: Params, b: Params) -> Tensor:
+        """Inner product of two sets of the head's parameters; what is absent is zero.
+
+        At most one of the two may have gradients on the query in it.
+        """
+        ...
+
+    def bend(self, params: Params, examples: Examples, v: Params) -> dict[str, Tensor]:
+        """Hessian of :meth:`loss` times ``v``."""
+        ...
+
+    def through(self, function: Callable[[Params], Tensor], params: Params) -> dict[str, Tensor]:
+        """Gradient of any scalar function of the parameters, through all it computes."""
         ...
 
 
@@ -75,6 +110,14 @@ class Primal:
         """See :class:`Learner`."""
         return self.head.embed(params, examples.x)
 
+    def output(self, params: Params, task: Task) -> Alone:
+        """See :class:`Learner`."""
+        layer = part(params, is_output)
+        outputs, width = layer["output.weight"].shape
+        learner = Primal(Model(linear(width, outputs), self.value), self.aligned)
+        sides = (side._replace(x=self.embed(params, side).mT) for side in task)
+        return Alone(learner, layer, Task(*sides), dict)
+
     def loss(self, params: Params, examples: Examples) -> Tensor:
         """See :class:`Learner`."""
         return self.value.value(self.logits(params, examples), examples.y, examples.weight)
@@ -88,6 +131,15 @@ class Primal:
     def step(self, params: Params, examples: Examples, rate: float, ours: bool) -> Params:
         """See :class:`Learner`."""
         return add(params, self.grad(params, examples), -rate)
+
+    def dot(self, a: Params, b: Params) -> Tensor:
+        """See :class:`Learner`."""
+        return torch.stack([(a[name] * b[name]).sum() for name in a if name in b]).sum()
+
+    def bend(self, params: Params, examples: Examples, v: Params) -> dict[str, Tensor]:
+        """See :class:`Learner`."""
+        model = {name: value for name, value in params.items() if "/" not in name}
+        return self.through(lambda at: self.dot(self.grad(at, examples), v), model)
 
     def through(self, function: Callable[[Params], Tensor], params: Params) -> dict[str, Tensor]:
         """See :class:`Learner`."""

@@ -16,14 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedmeta import cohort, seeding
+from fedmeta import cohort, generation, seeding
 from fedmeta.config import Config
-from fedmeta.dual import Geometry
+from fedmeta.gram import Geometry
 from fedmeta.inner import Inner
 from fedmeta.learner import Primal
 from fedmeta.methods.method import held
 from fedmeta.outer import ServerState, advance, begin
-from fedmeta.params import DOMAIN, OWN, SHARE, add, part
+from fedmeta.params import DOMAIN, KEY, OWN, SHARE, add, part
 from fedmeta.population import Population
 from fedmeta.problem import Problem, initial
 from fedmeta.tasks import Draw, draw, drawn_tasks, products
@@ -74,10 +74,15 @@ def weights_of(problem: Problem, task: Task) -> Tensor | None:
 
 def facts_of(problem: Problem, users: NDArray[np.int64]) -> dict[str, Tensor]:
     """What a method may know of its users beside their examples; it stays with them, ``(U,)``."""
-    if "domains" not in problem.method.needs:
-        return {}
-    home = torch.from_numpy(problem.population.home[users])
-    return {DOMAIN: home.to(problem.population.features.device)}
+    population, needs = problem.population, problem.method.needs
+    found: dict[str, NDArray[np.int64]] = {}
+    if "domains" in needs:
+        found[DOMAIN] = population.home[users]
+    if "key" in needs:
+        stream, none = seeding.key(problem.config.run.seed, "own"), np.zeros(len(users), np.int64)
+        found[KEY] = seeding.scores(stream, population.keys[users], none).view(np.int64)
+    device = population.features.device
+    return {name: torch.from_numpy(value).to(device) for name, value in found.items()}
 
 
 def inner_of(problem: Problem, round_number: int) -> Inner:
@@ -88,8 +93,17 @@ def inner_of(problem: Problem, round_number: int) -> Inner:
 
 def step(problem: Problem, state: ServerState, mean: Params) -> ServerState:
     """The server's state after one more round with the mean contribution."""
-    finish = problem.method.finish
-    return advance(state, finish(mean, state.meta) if finish else mean, problem.config.server)
+    finish, statistics = problem.method.finish, problem.method.statistics
+    mean = finish(mean, state.meta) if finish else mean
+    moved = part(mean, lambda name: not name.startswith(statistics))
+    config = problem.config
+    after = advance(state, moved, config.server, config.federation.rounds)
+    exact = {
+        name: (state.meta[name].double() - value).to(state.meta[name].dtype)
+        for name, value in mean.items()
+        if name.startswith(statistics)
+    }
+    return after._replace(meta={**after.meta, **exact})
 
 
 def train(
@@ -122,12 +136,18 @@ def train(
             mine = Task(*(_only(side, dtype) for side in stacked))
             inner = inner_of(problem, round_number)
             facts = {n: v[0] for n, v in facts_of(problem, np.array([user])).items()}
-            start = held(method, state.meta, memory.get(user, {}) | facts)
+            made = generation.issue(problem, state.meta, np.array([user]))
+            given = {n: v[0] for n, v in made.items()} or state.meta
+            start = held(method, given, memory.get(user, {}) | facts)
             sent = method.contribute(Primal(problem.model), start, mine, inner)
             memory[user] = part(sent, lambda name: name.startswith(OWN))
             leaves = part(sent, lambda name: not name.startswith((OWN, SHARE)))
             w = (1.0 if share is None else float(share)) * float(sent.get(SHARE, 1.0))
-            total = add(total, {name: value.double() for name, value in leaves.items()}, w)
+            term = {name: w * value.double() for name, value in leaves.items()}
+            if method.generator is not None:
+                rows = {n: v[None] for n, v in term.items()} | {SHARE: torch.tensor([w]).double()}
+                term = generation.collect(problem, state.meta, np.array([user]), rows)
+            total = add(total, term)
             weight += w
         mean = {name: value / weight for name, value in total.items()}
         state = step(problem, state, mean)

@@ -3,8 +3,15 @@
 The adaptive ones are those of "Adaptive Federated Optimization" (Reddi et al. 2021, algorithm
 2), with no bias correction and ``v_0 = epsilon^2``. State is float64 and lives across rounds: a
 server that rebuilds Adam every round does sign-SGD.
+
+`hypergradient` is `adam` that learns its rate (Baydin et al. 2018; for meta-learning Behl et
+al. 2019): ``d loss(theta_t) / d rate = -g_t . d_{t-1}`` with d the direction of the step before
+(for SGD ``g_{t-1}``), over all parameters. The published step adds a multiple of that product,
+whose scale is that of squared gradients; here the cosine of the two moves the logarithm of the
+rate, so that it stays positive and one setting serves rates that are wrong in either direction.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,6 +20,9 @@ from torch import Tensor
 
 from fedmeta.sections.run import ServerConfig
 from fedmeta.types import Params
+
+States = dict[str, tuple[Tensor, ...]]
+"""State of the outer optimizer per parameter."""
 
 Step = Callable[[Tensor, tuple[Tensor, ...], ServerConfig], tuple[Tensor, tuple[Tensor, ...]]]
 
@@ -24,10 +34,13 @@ class Outer(NamedTuple):
         start: ``(shape-giving tensor, settings) -> state``, a tuple of float64 tensors.
         step: ``(gradient, state, settings) -> (direction, new state)``; the server moves by
             minus the rate times the direction.
+        couple: what the tensors have to do with each other, before their steps:
+            ``(gradients, states, settings) -> states``.
     """
 
     start: Callable[[Tensor, ServerConfig], tuple[Tensor, ...]]
     step: Step
+    couple: Callable[[Params, States, ServerConfig], States] | None = None
 
 
 def _sgd(
@@ -60,6 +73,32 @@ def _yogi(
     return m / (v.sqrt() + c.epsilon), (m, v)
 
 
+def _follow(
+    g: Tensor, state: tuple[Tensor, ...], c: ServerConfig
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    *moments, _, factor = state
+    direction, after = _adam(g, tuple(moments), c)
+    return factor * direction, (*after, direction, factor)
+
+
+def _hypergradient(mean: Params, states: States, c: ServerConfig) -> States:
+    """The rate, as a multiple of ``server.rate``, after the cosine of gradient and last step."""
+    pairs = [(g.double(), states[name][2]) for name, g in mean.items()]
+    product, g2, d2 = (
+        torch.stack([(a * b).sum() for a, b in of]).sum()
+        for of in (pairs, [(g, g) for g, _ in pairs], [(d, d) for _, d in pairs])
+    )
+    scale = (g2 * d2).sqrt()
+    cosine = torch.where(scale > 0, product / torch.where(scale > 0, scale, 1.0), 0.0)
+    grown = (c.hyper_rate * cosine).exp()
+    return {name: (*rest, factor * grown) for name, (*rest, factor) in states.items()}
+
+
+def _first(p: Tensor, c: ServerConfig) -> tuple[Tensor, ...]:
+    zero = torch.zeros_like(p, dtype=torch.float64)
+    return *_moments(p, c), zero, zero.new_ones(())
+
+
 def _moments(p: Tensor, c: ServerConfig) -> tuple[Tensor, ...]:
     zero = torch.zeros_like(p, dtype=torch.float64)
     return zero, torch.full_like(zero, c.epsilon**2)
@@ -70,7 +109,17 @@ OUTER: dict[str, Outer] = {
     "momentum": Outer(lambda p, c: (torch.zeros_like(p, dtype=torch.float64),), _momentum),
     "adam": Outer(_moments, _adam),
     "yogi": Outer(_moments, _yogi),
+    "hypergradient": Outer(_first, _follow, _hypergradient),
 }
+
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda progress: 1.0,
+    "linear": lambda progress: 1.0 - progress,
+    "cosine": lambda progress: 0.5 * (1.0 + math.cos(math.pi * progress)),
+}
+"""The outer rate over ``server.rate``, by the share of the rounds that are done. Linear is the
+published server of Reptile, cosine that of MAML++; both would be 0 in the round after the last.
+"""
 
 
 class ServerState(NamedTuple):
@@ -84,7 +133,7 @@ class ServerState(NamedTuple):
 
     round: int
     meta: Params
-    outer: dict[str, tuple[Tensor, ...]]
+    outer: States
 
 
 def begin(meta: Params, settings: ServerConfig) -> ServerState:
@@ -93,19 +142,25 @@ def begin(meta: Params, settings: ServerConfig) -> ServerState:
     return ServerState(0, meta, {name: start(p, settings) for name, p in meta.items()})
 
 
-def advance(state: ServerState, mean: Params, settings: ServerConfig) -> ServerState:
+def advance(
+    state: ServerState, mean: Params, settings: ServerConfig, rounds: int | None = None
+) -> ServerState:
     """The state after one more round with the mean contribution ``mean``, computed in float64.
 
     Args:
         state: the state before.
         mean: a direction of descent per parameter (absent names stay where they are).
-        settings: with ``optimizer`` and ``rate`` resolved.
+        settings: with ``optimizer``, ``rate`` and ``schedule`` resolved.
+        rounds: of the whole run, by which the schedule goes; None: the rate is constant.
     """
-    meta, outer = dict(state.meta), dict(state.outer)
+    meta, outer, optimizer = dict(state.meta), dict(state.outer), OUTER[settings.optimizer]
+    rate = settings.rate
+    if rounds:
+        rate *= SCHEDULES[settings.schedule](min(state.round / rounds, 1.0))
+    if optimizer.couple:
+        outer = optimizer.couple(mean, outer, settings)
     for name, g in mean.items():
-        direction, outer[name] = OUTER[settings.optimizer].step(
-            g.double(), state.outer[name], settings
-        )
-        moved = state.meta[name].double() - settings.rate * direction
+        direction, outer[name] = optimizer.step(g.double(), outer[name], settings)
+        moved = state.meta[name].double() - rate * direction
         meta[name] = moved.to(state.meta[name].dtype)
     return ServerState(state.round + 1, meta, outer)

@@ -12,6 +12,9 @@ OWN = "own/"
 DOMAIN = "own/domain"
 """The number of the user's domain, for methods that need it; given, never changed."""
 
+KEY = "own/key"
+"""A 64-bit key of the user (int64), for methods that draw numbers of his own; given as well."""
+
 SHARE = "share/"
 """A contribution of this name, a scalar, multiplies the user's weight and does not leave alone."""
 
@@ -38,6 +41,22 @@ def subtract(a: Params, b: Params) -> dict[str, Tensor]:
     {'w': tensor([1.]), 'b': tensor([-1.])}
     """
     return add(a, b, -1.0)
+
+
+def times(factor: Tensor, params: Params) -> dict[str, Tensor]:
+    """A number, or one per user, times all parameters.
+
+    >>> import torch
+    >>> times(torch.tensor([2.0, 0.0]), {"b": torch.ones(2, 1)})
+    {'b': tensor([[2.],
+            [0.]])}
+    """
+    return {name: along(factor, value) * value for name, value in params.items()}
+
+
+def along(factor: Tensor, value: Tensor) -> Tensor:
+    """The factor with axes added at the end, so that its own are the first of the value."""
+    return factor.reshape(*factor.shape, *(1,) * (value.dim() - factor.dim()))
 
 
 def is_output(name: str) -> bool:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fedmeta import backbones, fitness, seeding
+from fedmeta import backbones, fitness, public, seeding
 from fedmeta.config import Config, ConfigError
 from fedmeta.data.sources import load
 from fedmeta.heads import HEADS
@@ -50,6 +50,10 @@ that with cross-entropy; the largest rate of the tuning grid, 4 times the defaul
 """
 
 
+USUAL_HEAD = "mlp"
+"""The head of methods that do not ask for another."""
+
+
 def resolve(config: Config, task: str) -> Config:
     """The config with the method's defaults where it leaves them open.
 
@@ -61,8 +65,12 @@ def resolve(config: Config, task: str) -> Config:
     defaults = METHODS[given.name].defaults
     usual = defaults.rate if task == "classification" else GENTLER * min(defaults.rate, 1.0)
     rate, steps = given.rate or usual, given.steps or defaults.steps
+    head = METHODS[given.name].head or USUAL_HEAD
     return config.model_copy(
         update={
+            "head": config.head.model_copy(update={"name": head})
+            if config.head.name == "auto"
+            else config.head,
             "method": given.model_copy(
                 update={
                     "rate": rate,
@@ -77,6 +85,7 @@ def resolve(config: Config, task: str) -> Config:
                     if server.optimizer == "auto"
                     else server.optimizer,
                     "rate": server.rate or defaults.server_rate,
+                    "schedule": defaults.schedule if server.schedule == "auto" else server.schedule,
                 }
             ),
         }
@@ -101,7 +110,10 @@ def build(config: Config, progress: Progress | None = None) -> Problem:
     population = _population(config, device, progress)
     config = resolve(config, population.store.task)
     head = HEADS[config.head.name](
-        population.features.shape[1], population.outputs, config.head.hidden
+        population.features.shape[1],
+        population.outputs,
+        hidden=config.head.hidden,
+        experts=config.head.experts,
     )
     method, given = METHODS[config.method.name], config.method
     fitness.check(method, head.init(torch.Generator()), population, config)
@@ -119,8 +131,22 @@ def initial(problem: Problem) -> dict[str, Tensor]:
     head = problem.model.head.init(generator)
     if problem.method.start is None:
         return head
-    width, outputs = problem.population.features.shape[1], problem.population.outputs
-    return problem.method.start(Setup(head, problem.train, width, outputs, generator))
+    config, population = problem.config, problem.population
+    width = population.features.shape[1]
+    shown = torch.empty(0, width)
+    if "public" in problem.method.needs:
+        shown = public.sample(population, config.run.seed, config.method.public_examples)
+    setup = Setup(
+        head,
+        problem.train,
+        width,
+        population.outputs,
+        generator,
+        max(len(population.store.domains), 1),
+        len(population.store.users("train")),
+        shown,
+    )
+    return problem.method.start(setup)
 
 
 _POPULATIONS: dict[object, Population] = {}

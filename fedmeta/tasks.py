@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from fedmeta import across, seeding
-from fedmeta.dual import Geometry
+from fedmeta.gram import Geometry
 from fedmeta.kept import keep, look_up
 from fedmeta.population import Population, Rows
 from fedmeta.types import Examples, Task

@@ -8,9 +8,10 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
+from numpy.typing import NDArray
 
 from clients import wire
-from fedmeta import loop, tasks
+from fedmeta import generation, loop, tasks
 from fedmeta.cohort import Trial
 from fedmeta.metrics import METRICS
 from fedmeta.outer import ServerState, begin
@@ -56,6 +57,7 @@ class Federated(Strategy):
         self._last = RoundDone(0, 0, 0, 0, 0.0, None)
         self._began = 0.0
         self._asked = 0
+        self._chunks: list[NDArray[np.int64]] = []
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -66,10 +68,15 @@ class Federated(Strategy):
         users = loop.cohort_of(population, settings, server_round)
         nodes, self._asked = nodes_of(grid), len(users)
         self._began = time.perf_counter()
-        for number, chunk in enumerate(tasks.chunks(population, users, settings.federation.chunk)):
+        self._chunks = tasks.chunks(population, users, settings.federation.chunk)
+        if self.problem.method.generator is not None:
+            arrays = ArrayRecord()  # what is common stays here; each user is sent what is his
+        for number, chunk in enumerate(self._chunks):
             order = wire.Order(server_round, number, chunk.tolist())
             node = nodes[number % len(nodes)]
-            yield wire.order_message(arrays, order, node, MessageType.TRAIN)
+            made = generation.issue(self.problem, self.state.meta, chunk)
+            record = wire.arrays(made) if made else None
+            yield wire.order_message(arrays, order, node, MessageType.TRAIN, made=record)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -88,7 +95,7 @@ class Federated(Strategy):
             else:
                 term = wire.read_sum(reply)
                 reason = self._reason(term)
-                ordered.add(term)
+                ordered.add(self._collected(term))
             first = first or reason
             if reason and settings.run.on_client_error == "fail":
                 raise ClientError(f"round {server_round}: {reason}")
@@ -98,7 +105,8 @@ class Federated(Strategy):
             raise ClientError(f"round {server_round}: {failed} users are missing: {first}")
         if not ordered.weight > 0:
             raise ClientError(f"round {server_round}: every client failed; first: {first}")
-        mean = {name: torch.from_numpy(np.asarray(v / ordered.weight)) for name, v in total.items()}
+        # A sum of scalars is no longer an array.
+        mean = {n: torch.from_numpy(np.asarray(v / ordered.weight)) for n, v in total.items()}
         self.state = loop.step(self.problem, self.state, mean)
         seconds = time.perf_counter() - self._began
         rounds = settings.federation.rounds
@@ -116,6 +124,8 @@ class Federated(Strategy):
             return []
         users = self.problem.population.store.users("valid")
         trial = Trial(self.problem.adapt, settings.data.support)
+        if self.problem.method.generator is not None:
+            arrays = wire.arrays(generation.public(self.problem.method, self.state.meta))
         return judging.messages(self.problem, arrays, users, [trial], grid, server_round)
 
     def aggregate_evaluate(
@@ -151,6 +161,16 @@ class Federated(Strategy):
         if self._save and every and (event.round % every == 0 or event.round == event.rounds):
             self._save(Progress(self.state, self.best, self.history))
         self.listener(event)
+
+    def _collected(self, term: wire.Sum) -> wire.Sum:
+        """The sum of a chunk; made here where the users' contributions come one by one."""
+        if self.problem.method.generator is None or not term.users:
+            return term
+        chunk = self._chunks[term.chunk]
+        there = chunk[~np.isin(chunk, term.failed)]
+        sent = {name: torch.from_numpy(value) for name, value in term.total.items()}
+        total = generation.collect(self.problem, self.state.meta, there, sent)
+        return term._replace(total={name: value.numpy() for name, value in total.items()})
 
     def _reason(self, term: wire.Sum) -> str:
         if not term.failed:

@@ -8,7 +8,7 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from clients import wire
-from fedmeta import tasks
+from fedmeta import generation, tasks
 from fedmeta.cohort import Trial
 from fedmeta.evaluation import NUMBERS
 from fedmeta.problem import Problem
@@ -63,7 +63,7 @@ def judge(
     Raises:
         ClientError: a client failed or did not reply in time.
     """
-    record = wire.arrays(theta)
+    record = wire.arrays(generation.public(problem.method, theta))
     sent = messages(problem, record, users, trials, grid)
     scores = collect(grid.send_and_receive(sent, timeout=timeout))
     missing = [problem.population.store.ids[user] for user in users if user not in scores]

@@ -12,7 +12,7 @@ from experiments.bench import plain
 from experiments.bench.clock import Best, Job, measure
 from experiments.bench.flops import flops, product
 from experiments.bench.workloads import WORKS, Work, chunk, engine, start
-from fedmeta.dual import geometry
+from fedmeta.gram import geometry
 from fedmeta.types import Examples, Params, Task
 
 CHUNKS = (128, 250, 500)

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from fedmeta import cohort
-from fedmeta.dual import Geometry
+from fedmeta.gram import Geometry
 from fedmeta.heads import HEADS
 from fedmeta.inner import Inner
 from fedmeta.learner import Model

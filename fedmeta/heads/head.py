@@ -41,7 +41,8 @@ class Head:
         name: its name in the registry.
         init: fresh parameters from a seeded generator, float32.
         logits: ``(params, x (N, D)) -> (C, N)``.
-        embed: ``(params, x (N, D)) -> (H, N)``, what the output layer is given.
+        embed: ``(params, x (N, D)) -> (H, N)``, what the output layer is given:
+            logits are ``output.weight @ embed + output.bias``.
         tail: what follows the first layer, or None where that is not affine.
     """
 

@@ -7,13 +7,14 @@ from fedmeta.heads.head import Error, Head, Tail
 from fedmeta.types import Params
 
 
-def linear(features: int, outputs: int, hidden: int = 0) -> Head:
+def linear(features: int, outputs: int, hidden: int = 0, experts: int = 0) -> Head:
     """Linear: ``logits = W x + b``, from zero, since the problem is convex.
 
     Args:
         features: width D of the features.
         outputs: classes, or 1 for regression.
         hidden: not used; every head takes the same arguments.
+        experts: not used.
     """
 
     def init(generator: torch.Generator) -> dict[str, Tensor]:

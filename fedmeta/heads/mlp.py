@@ -7,7 +7,7 @@ from fedmeta.heads.head import Error, Head, Tail
 from fedmeta.types import Params
 
 
-def mlp(features: int, outputs: int, hidden: int = 64) -> Head:
+def mlp(features: int, outputs: int, hidden: int = 64, experts: int = 0) -> Head:
     """One hidden layer: ``logits = V relu(W x + b) + c``.
 
     The hidden weights are drawn with variance 2 / hidden, which for features of unit norm gives
@@ -17,6 +17,7 @@ def mlp(features: int, outputs: int, hidden: int = 64) -> Head:
         features: width D of the features.
         outputs: classes, or 1 for regression.
         hidden: hidden units.
+        experts: not used.
     """
 
     def init(generator: torch.Generator) -> dict[str, Tensor]:

@@ -94,6 +94,7 @@ KNN_PER = Method(
     defaults=Defaults(rate=1.0, steps=10),
     newcomer="remembers the embeddings of the support set",
     cost="as FedAvg; a memory of his examples for each user",
+    general=True,
     predict=_mixture,
     embeds=True,
     needs=frozenset({"classes"}),

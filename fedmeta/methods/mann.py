@@ -13,6 +13,7 @@ before its label is seen, then each query by itself, after the support. The memo
 user, nor a round: a newcomer starts with an empty one, as everybody does in each round.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -53,7 +54,8 @@ def _start(setup: Setup) -> dict[str, Tensor]:
     width, outputs = setup.head["output.weight"].shape[-1], setup.outputs
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=setup.generator) * shape[-1] ** -0.5
+        drawn = torch.randn(*shape, generator=setup.generator)
+        return drawn / math.sqrt(shape[-1])
 
     return {
         **trunk_only(setup),
@@ -75,11 +77,13 @@ def _start(setup: Setup) -> dict[str, Tensor]:
 def _gates(params: Params, embedded: Tensor, labels: Tensor) -> Tensor:
     """What examples ``(H, N)`` and the labels before them put into the controller's gates."""
     from_both = params["mann/gates.input"] @ embedded + params["mann/gates.label"] @ labels
-    return (from_both + params["mann/gates.bias"][:, None]).mT
+    gates: Tensor = (from_both + params["mann/gates.bias"][:, None]).mT
+    return gates
 
 
 def _lstm(params: Params, gates: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    both = (gates + params["mann/gates.state"] @ h).unflatten(-1, (4, UNITS))
+    both = gates + params["mann/gates.state"] @ h
+    both = both.reshape(*both.shape[:-1], 4, UNITS)
     i, f, o = torch.sigmoid(both[..., :3, :]).unbind(-2)
     c = f * c + i * torch.tanh(both[..., 3, :])
     return o * torch.tanh(c), c

@@ -6,8 +6,8 @@ norm or an inner product of weights would mean something else in other coordinat
 needs the weights themselves says so with ``plain``.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import torch
@@ -28,6 +28,9 @@ stays with him`` (under ``own/``)."""
 Predict = Callable[[Learner, Params, Task, Inner], Tensor]
 """``(learner, theta, task, inner) -> query logits (C, Q)``; the labels of the query are NaN."""
 
+Report = Callable[[Learner, Params, Task], Tensor]
+"""``(learner, phi, task) -> scalar``: what a method tells of one adapted user beside scores."""
+
 
 @dataclass(frozen=True)
 class Defaults:
@@ -38,8 +41,27 @@ class Defaults:
 
     rate: float
     steps: int
-    optimizer: Literal["sgd", "momentum", "adam", "yogi"] = "sgd"
+    optimizer: Literal["sgd", "momentum", "adam", "yogi", "hypergradient"] = "sgd"
     server_rate: float = 1.0
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+
+
+class Generator(NamedTuple):
+    """How a server makes what each training user is sent, instead of sending all the same.
+
+    Training users have rows: their numbers among the training users, ``(U,)``.
+
+    Attributes:
+        issue: ``(server's parameters, rows) -> parameters of the users``, ``(U, ...)`` each.
+        collect: ``(server's parameters, rows, what they have sent (U, ...)) -> sum`` of directions
+            of descent for the server's parameters; what they have sent is times their weights,
+            which stand under ``share/``.
+        public: ``server's parameters -> what a new user is sent``.
+    """
+
+    issue: Callable[[Params, Tensor], dict[str, Tensor]]
+    collect: Callable[[Params, Tensor, Params], dict[str, Tensor]]
+    public: Callable[[Params], dict[str, Tensor]]
 
 
 class Setup(NamedTuple):
@@ -51,6 +73,9 @@ class Setup(NamedTuple):
         features: width of the features.
         outputs: classes, or 1 for regression.
         generator: a seeded stream of its own.
+        domains: domains of the users, 1 where there are none.
+        users: training users.
+        public: features ``(n, D)`` of the public set, for methods that need one.
     """
 
     head: Params
@@ -58,6 +83,9 @@ class Setup(NamedTuple):
     features: int
     outputs: int
     generator: torch.Generator
+    domains: int = 1
+    users: int = 1
+    public: Tensor = torch.empty(0, 0)
 
 
 @dataclass(frozen=True)
@@ -92,6 +120,11 @@ class Method:
         predict: logits of the query where they are not the head's at the adapted parameters.
         finish: ``(mean contribution, server's parameters) -> mean contribution``, on the server
             before its outer step.
+        statistics: prefixes of what the server moves by just what ``finish`` gives, past its
+            outer optimizer: running means and the like.
+        generator: how the server makes what each training user is sent; None: all are sent the
+            server's parameters. What users return is then not summed before the server has it.
+        reports: figures of an adapted user that are reported beside his scores, by name.
         plain: whether it needs the weights themselves (a rate for each, their norms, their
             products), which rules out the dual form of the first layer.
         plain_training: whether training alone does: users then own a first layer, or descend on
@@ -99,8 +132,13 @@ class Method:
             has the dual form.
         embeds: whether it asks for what the trunk makes of the features, which rules out the dual
             form where there is no trunk.
+        batches: whether it can take minibatches.
         needs: what it cannot do without: `trunk` (a layer before the output layer), `classes`
-            (classification), `domains`.
+            (classification), `domains`, `public` (a set of examples without labels that
+            everyone may see), `key` (a number of the user's own to draw by).
+        head: the only head it works with, which `head.name = auto` then takes; None: any.
+        weighs: whether the weight of a user depends on his data; the sum of weights then tells
+            of him too, and a bound on his contribution does not bound his effect on the mean.
         proximal: whether the inner loop is held near theta with weight ``method.mu``.
         personalizes: whether ``adapt`` does anything.
         tunes: whether rate and steps of personalization are worth choosing on validation users.
@@ -124,10 +162,16 @@ class Method:
     own: Callable[[Params], dict[str, Tensor]] | None = None
     predict: Predict | None = None
     finish: Callable[[Params, Params], dict[str, Tensor]] | None = None
+    statistics: tuple[str, ...] = ()
+    generator: Generator | None = None
+    reports: Mapping[str, Report] = field(default_factory=dict)
     plain: bool = False
     plain_training: bool = False
     embeds: bool = False
+    batches: bool = True
     needs: frozenset[str] = frozenset()
+    head: str | None = None
+    weighs: bool = False
     proximal: bool = False
     personalizes: bool = True
     tunes: bool = True

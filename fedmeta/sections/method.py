@@ -4,14 +4,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fedmeta.sections.section import Count, Natural, NonNegative, Section
+from fedmeta.sections.section import Count, Fraction, Natural, NonNegative, Positive, Section
 
 
 class HeadConfig(Section):
     """The small model that users adapt."""
 
-    name: Literal["linear", "mlp"] = Field("mlp", description="see `fedmeta list heads`")
-    hidden: Count = Field(64, description="`mlp`: hidden units")
+    name: Literal["auto", "linear", "mlp", "scale-shift", "mmoe"] = Field(
+        "auto", description="see `fedmeta list heads`; auto: what the method needs, or `mlp`"
+    )
+    hidden: Count = Field(64, description="hidden units; `mmoe`: those of all experts together")
+    experts: Count = Field(4, description="`mmoe`: experts")
 
 
 class MethodConfig(Section):
@@ -77,4 +80,71 @@ class MethodConfig(Section):
     )
     knn_scale: Annotated[float, Field(gt=0.0)] = Field(
         0.1, description="`knn-per`: distance of embeddings over which a vote falls by e"
+    )
+    imaml_lambda: Positive = Field(
+        0.1, description="`imaml`: weight of the proximal term, the trust in the initialization"
+    )
+    cg_steps: Natural = Field(5, description="`imaml`: steps of conjugate gradients")
+    cg_damping: NonNegative = Field(
+        1.0, description="`imaml`: added to the Hessian, times the identity"
+    )
+    learned_rates: bool = Field(
+        True, description="`maml-pp`: learn one inner rate for each layer and step"
+    )
+    multi_step_share: Fraction = Field(
+        0.1,
+        description="`maml-pp`: share of the rounds in which the query loss after every step"
+        " counts; 0: the last step alone",
+    )
+    first_order_share: Fraction = Field(
+        0.0, description="`maml-pp`: share of the rounds that are first-order"
+    )
+    alpha_speed: Positive = Field(
+        2.0,
+        description="`alpha-maml`: outer rate of the inner rate's logarithm over that of weights",
+    )
+    local_steps: Count = Field(5, description="`per-fedavg`: meta-steps of a user in a round")
+    local_rate: NonNegative = Field(1.0, description="`per-fedavg`: rate of those meta-steps")
+    hessian_free: bool = Field(
+        False,
+        description="`per-fedavg`: second order by differences of gradients; false: first order",
+    )
+    difference: Positive = Field(
+        0.01, description="`per-fedavg`: delta, the half width of those differences"
+    )
+    centroid_share: Fraction = Field(
+        0.1,
+        description="`meta-fine-tuning`: share of the rounds in which users send class sums and"
+        " counts; always in the first",
+    )
+    corruption: NonNegative = Field(
+        0.1, description="`meta-fine-tuning`: weight of the domain-corruption loss"
+    )
+    target_domain: Natural = Field(
+        0, description="`metaadapt`: number of the domain whose users are the reference"
+    )
+    temperature: Annotated[float, Field(gt=0.0)] = Field(
+        0.2, description="`metaadapt`: a user counts exp(cosine / temperature)"
+    )
+    unlabelled_share: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.5, description="`damstf`: share of a user's support set whose labels are hidden"
+    )
+    pseudo_weight: NonNegative = Field(
+        0.5, description="`damstf`: weight of the pseudo-labelled examples together"
+    )
+    public_examples: Count = Field(64, description="`fedmd`: size of the public set")
+    digest_steps: Natural = Field(10, description="`fedmd`: steps towards the consensus")
+    digest_rate: NonNegative = Field(
+        0.0, description="`fedmd`: learning rate of those steps; 0: as method.rate"
+    )
+    least_width: Fraction = Field(
+        0.25, description="`fedmd`: least share of the hidden units that a user's head has"
+    )
+    embedding: Count = Field(8, description="`pfedhn`: width of the users' embeddings")
+    generator_hidden: Count = Field(
+        16, description="`pfedhn`: hidden units of the network that makes initializations"
+    )
+    embedding_rate: NonNegative = Field(
+        10.0,
+        description="`pfedhn`: rate of a new user's embedding over the inner rate",
     )

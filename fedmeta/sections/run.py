@@ -10,15 +10,27 @@ from fedmeta.sections.section import Count, Natural, NonNegative, Section, Seed
 class ServerConfig(Section):
     """The outer optimizer, which keeps its state across rounds."""
 
-    optimizer: Literal["auto", "sgd", "momentum", "adam", "yogi"] = Field(
+    optimizer: Literal["auto", "sgd", "momentum", "adam", "yogi", "hypergradient"] = Field(
         "auto", description="auto: the method's default"
     )
     rate: NonNegative = Field(0.0, description="outer learning rate; 0: the method's default")
-    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
-        0.9, description="`momentum`, and beta1 of `adam` and `yogi`"
+    schedule: Literal["auto", "constant", "linear", "cosine"] = Field(
+        "auto",
+        description="how the outer rate falls to 0 over the rounds; auto: the method's default",
     )
-    beta2: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.99, description="`adam`, `yogi`")
-    epsilon: Annotated[float, Field(gt=0.0)] = Field(1e-3, description="`adam`, `yogi`")
+    hyper_rate: NonNegative = Field(
+        0.2,
+        description="`hypergradient`: most that the logarithm of the outer rate moves in a round",
+    )
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.9, description="`momentum`, and beta1 of `adam`, `yogi` and `hypergradient`"
+    )
+    beta2: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.99, description="`adam`, `yogi`, `hypergradient`"
+    )
+    epsilon: Annotated[float, Field(gt=0.0)] = Field(
+        1e-3, description="`adam`, `yogi`, `hypergradient`"
+    )
 
 
 class FederationConfig(Section):

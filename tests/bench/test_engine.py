@@ -10,7 +10,7 @@ from experiments.bench.clock import Arrangement, Best, Job, measure
 from experiments.bench.flops import flops
 from experiments.bench.workloads import CLASSES, FEATURES, HIDDEN, WORKS, chunk, start
 from experiments.bench.workloads import engine as batched
-from fedmeta.dual import geometry
+from fedmeta.gram import geometry
 
 FIELDS = {
     "work",

@@ -19,13 +19,15 @@ from fedmeta.params import OWN, SHARE, add, part
 from fedmeta.problem import Problem, build
 from fedmeta.types import Examples, Params, Task
 
-FEATURES, HIDDEN = 6, 5
+FEATURES, HIDDEN, EXPERTS, DOMAINS, USERS, PUBLIC = 6, 5, 3, 3, 4, 4
 OUTPUTS = {"classification": 3, "regression": 1}
 SIZES = ((4, 3), (1, 5), (7, 1), (3, 0), (6, 4))
 """Support and query examples of five users: a single one, none, and none that divides another."""
 
 FITS = {
-    name: [h for h in HEADS if "trunk" not in method.needs or h != "linear"]
+    name: [method.head]
+    if method.head
+    else [h for h in HEADS if "trunk" not in method.needs or h != "linear"]
     for name, method in METHODS.items()
 }
 """Heads that a method can work with."""
@@ -109,7 +111,7 @@ def only(task: Task, user: int) -> Task:
 
 def model_of(head: str, kind: str = "classification") -> Model:
     """A small head with the loss of a kind of task."""
-    return Model(HEADS[head](FEATURES, OUTPUTS[kind], HIDDEN), LOSSES[kind])
+    return Model(HEADS[head](FEATURES, OUTPUTS[kind], HIDDEN, EXPERTS), LOSSES[kind])
 
 
 def theta_of(
@@ -119,7 +121,8 @@ def theta_of(
     random = torch.Generator().manual_seed(seed + 1000)
     head = model.head.init(random)
     width, outputs = FEATURES, head["output.bias"].shape[0]
-    setup = Setup(head, Inner(0.5, 3), width, outputs, random)
+    public = torch.randn(PUBLIC, width, generator=torch.Generator().manual_seed(seed))
+    setup = Setup(head, Inner(0.5, 3), width, outputs, random, DOMAINS, USERS, public)
     theta: Params = method.start(setup) if method.start else head
     return {
         name: (
@@ -182,4 +185,7 @@ def problem(**values: Any) -> Problem:
         "run.backend": "inline",
     }
     given = {key.replace("__", ".").replace("_", "-"): value for key, value in values.items()}
+    method = METHODS.get(given.get("method.name", ""))
+    if method is not None and "domains" in method.needs:
+        small["data.domains"] = DOMAINS
     return build(parse(small | given))

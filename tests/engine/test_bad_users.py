@@ -13,6 +13,7 @@ from fedmeta.methods import METHODS
 from fedmeta.types import Params, Task, Update
 from tests.engine.cases import (
     FEDERATED,
+    FITS,
     INNERS,
     KINDS,
     distance,
@@ -97,8 +98,9 @@ def test_nobody_is_left(kind: str) -> None:
     task = tasks(33, [(3, 2), (2, 2)], kind)
     task.support.x[:] = math.nan
     for name in FEDERATED:
-        for dual in forms(name, "linear"):
-            method, model = METHODS[name], model_of("linear", kind)
+        head = FITS[name][0]
+        for dual in forms(name, head):
+            method, model = METHODS[name], model_of(head, kind)
             theta = theta_of(method, model, 33)
             found = cohort.contribute(method, model, theta, task, INNERS["full"], dual=dual)
             assert not found.finite.any()
@@ -112,7 +114,8 @@ def test_nobody_is_left(kind: str) -> None:
 @pytest.mark.parametrize("name", FEDERATED)
 def test_a_users_weight_scales_his_contribution(name: str) -> None:
     task = select(tasks(34), [0])
-    for dual in forms(name, "mlp"):
-        once = update(name, "mlp", task, INNERS["full"], dual, None)
-        thrice = update(name, "mlp", task, INNERS["full"], dual, torch.tensor([3]))
+    head = FITS[name][-1]
+    for dual in forms(name, head):
+        once = update(name, head, task, INNERS["full"], dual, None)
+        thrice = update(name, head, task, INNERS["full"], dual, torch.tensor([3]))
         assert distance(thrice.total, {n: 3 * v for n, v in once.total.items()}) < 1e-14

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fedmeta import kept, tasks
-from fedmeta.dual import Geometry, geometry
+from fedmeta.gram import Geometry, geometry
 from fedmeta.population import Population
 from fedmeta.tasks import draw, drawn_tasks, products
 from tests.engine.test_tasks import QUERY, SUPPORT, population

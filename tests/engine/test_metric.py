@@ -31,7 +31,7 @@ SIZES = ((9, 4), (12, 5), (2, 6), (1, 3))
 
 def embedded(theta: Params, x: Tensor) -> NDArray[np.float64]:
     weight, bias = theta["hidden.weight"].numpy(), theta["hidden.bias"].numpy()
-    return np.maximum(x.numpy() @ weight.T + bias, 0)
+    return np.asarray(np.maximum(x.numpy() @ weight.T + bias, 0))
 
 
 def by_hand(support: NDArray[np.float64], y: Tensor, query: NDArray[np.float64]) -> Tensor:

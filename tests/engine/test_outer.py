@@ -7,16 +7,27 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from fedmeta.outer import OUTER, ServerState, advance, begin
+from fedmeta import loop
+from fedmeta.methods import METHODS
+from fedmeta.outer import OUTER, SCHEDULES, ServerState, advance, begin
+from fedmeta.problem import initial
 from fedmeta.sections.run import ServerConfig
+from tests.engine.cases import distance, problem
 
 Array = NDArray[np.float64]
-ROUNDS, B1, B2, EPS, RATE = 6, 0.8, 0.95, 0.01, 0.3
+ROUNDS, B1, B2, EPS, RATE, HYPER = 6, 0.8, 0.95, 0.01, 0.3, 0.4
 
 
 def settings(name: str) -> ServerConfig:
     return ServerConfig.model_validate(
-        {"optimizer": name, "rate": RATE, "momentum": B1, "beta2": B2, "epsilon": EPS}
+        {
+            "optimizer": name,
+            "rate": RATE,
+            "momentum": B1,
+            "beta2": B2,
+            "epsilon": EPS,
+            "hyper_rate": HYPER,
+        }
     )
 
 
@@ -57,11 +68,25 @@ def yogi(x: Array, rounds: list[Array]) -> Array:
     return x
 
 
+def hypergradient(x: Array, rounds: list[Array]) -> Array:
+    m, v = np.zeros_like(x), np.full_like(x, EPS**2)
+    rate, direction = RATE, np.zeros_like(x)
+    for g in rounds:
+        size = np.linalg.norm(g) * np.linalg.norm(direction)
+        rate *= np.exp(HYPER * (g * direction).sum() / size) if size else 1.0
+        m = B1 * m + (1 - B1) * g
+        v = B2 * v + (1 - B2) * g**2
+        direction = m / (np.sqrt(v) + EPS)
+        x = x - rate * direction
+    return x
+
+
 FORMULAS: dict[str, Callable[[Array, list[Array]], Array]] = {
     "sgd": sgd,
     "momentum": momentum,
     "adam": adam,
     "yogi": yogi,
+    "hypergradient": hypergradient,
 }
 
 
@@ -80,7 +105,7 @@ def test_formula(name: str) -> None:
         np.testing.assert_allclose(state.meta["w"].numpy(), expected, rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("name", ["momentum", "adam", "yogi"])
+@pytest.mark.parametrize("name", ["momentum", "adam", "yogi", "hypergradient"])
 def test_state_lives_across_rounds(name: str) -> None:
     """An optimizer that is rebuilt every round gives something else."""
     x = np.random.default_rng(9).normal(size=(3, 2))
@@ -112,3 +137,51 @@ def test_absent_names_stay_and_nothing_changes_in_place() -> None:
     assert torch.equal(state.meta["w"], torch.ones(2))
     assert not state.outer["w"][0].any()
     assert after.outer["w"][0].all()
+
+
+def test_hypergradient_is_one_rate_for_all_parameters() -> None:
+    """The product is over all of them: what one parameter does, moves the rate of the other."""
+    config, x = settings("hypergradient"), torch.zeros(2, dtype=torch.float64)
+    ones = torch.ones(2, dtype=torch.float64)
+    rates = []
+    for second in (5.0, -5.0):
+        state = begin({"v": x, "w": x}, config)
+        state = advance(state, {"v": ones, "w": 2 * ones}, config)
+        state = advance(state, {"v": ones, "w": second * ones}, config)
+        factors = {name: float(kept[3]) for name, kept in state.outer.items()}
+        assert factors["v"] == factors["w"]
+        rates.append(factors["v"])
+        assert state.outer["w"][0].abs().min() > 0
+    assert np.exp(HYPER) > rates[0] > 1 > rates[1] > np.exp(-HYPER)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules(name: str) -> None:
+    rounds = 5
+    formulas: dict[str, Callable[[int], float]] = {
+        "constant": lambda t: 1.0,
+        "linear": lambda t: 1 - t / rounds,
+        "cosine": lambda t: (1 + float(np.cos(np.pi * t / rounds))) / 2,
+    }
+    config = settings("sgd").model_copy(update={"schedule": name})
+    x = torch.zeros(1, dtype=torch.float64)
+    state = begin({"w": x}, config)
+    for done in range(rounds):
+        after = advance(state, {"w": x + 2.0}, config, rounds)
+        moved = float(state.meta["w"] - after.meta["w"])
+        assert moved == pytest.approx(RATE * formulas[name](done) * 2.0, rel=1e-12)
+        state = after
+
+
+def test_a_run_follows_its_schedule() -> None:
+    """Given by name, or by the method's default; the page-long loop and Flower share the step."""
+    given = {"method__name": "fedavg", "server__rate": 0.8, "federation__rounds": 2}
+    runs = [problem(server__schedule=name, **given) for name in ("auto", "constant", "linear")]
+    auto, constant, linear = (list(loop.train(run, torch.float64)) for run in runs)
+    assert distance(auto[-1].meta, constant[-1].meta) == 0.0
+    assert distance(linear[0].meta, constant[0].meta) == 0.0
+    assert distance(linear[1].meta, constant[1].meta) > 1e-3
+    assert METHODS["maml-pp"].defaults.schedule == "cosine"
+    assert problem(method__name="maml-pp").config.server.schedule == "cosine"
+    assert runs[0].config.server.schedule == "constant"
+    assert set(initial(runs[0])) == set(auto[0].meta)

@@ -123,8 +123,9 @@ def test_what_is_near_is_alike_from_the_start(name: str) -> None:
     """The modules start as a falling function of the distance."""
     random, model = torch.Generator().manual_seed(3), model_of("linear")
     setup = Setup(model.head.init(random), INNER, FEATURES, 3, random)
-    assert METHODS[name].start is not None
-    theta = METHODS[name].start(setup)
+    start = METHODS[name].start
+    assert start is not None
+    theta = start(setup)
     assert all(param.startswith(name + "/") for param in theta)
     task = tasks(75, [(1, 1)] * 200, dtype=torch.float32)
     at = task.support.x[:, 0]
@@ -162,10 +163,10 @@ def own_weight(theta: Params, mine: Task, options: MethodConfig) -> float:
     h, y = embedded(theta, mine.support.x), mine.support.y.numpy()
     alone, n = softmax(theta, h), len(h)
     likelihood = np.zeros(len(GRID))
-    for i in range(n):
+    for i in range(n if n > 1 else 0):
         others, true = np.arange(n) != i, y[:, i].argmax()
-        p = votes(h[others], y[:, others], h[i], options)[true] if n > 1 else None
-        for number, weight in enumerate(GRID if p is not None else ()):
+        p = votes(h[others], y[:, others], h[i], options)[true]
+        for number, weight in enumerate(GRID):
             likelihood[number] += np.log(weight * p + (1 - weight) * alone[i, true])
     return GRID[int(likelihood.argmax())]
 

@@ -31,9 +31,9 @@ def penalized(theta: Params, penalty: float) -> Params:
 def test_equals_scikit_learn(head: str, kind: str, pad: int) -> None:
     """One user after the other, in float64; padding also decides which form is taken."""
     model, task = model_of(head, kind), tasks(81, SIZES, kind, pad=pad)
-    theta = theta_of(RIDGE, model, 81)
+    theta: Params = theta_of(RIDGE, model, 81)
     for penalty in (1e-3, 0.5, 20.0):
-        theta = penalized(theta, penalty)
+        theta = penalized(theta_of(RIDGE, model, 81), penalty)
         (found,) = cohort.predict(RIDGE, model, theta, task, [Trial(Inner(1.0, 1), 99)])
         for user, (_, queries) in enumerate(SIZES):
             mine = only(task, user)

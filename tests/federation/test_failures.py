@@ -15,7 +15,7 @@ from torch import Tensor
 import clients.app
 from clients import wire
 from fedmeta import loop, seeding, tasks
-from fedmeta.dual import Geometry
+from fedmeta.gram import Geometry
 from fedmeta.inner import Inner
 from fedmeta.learner import Learner
 from fedmeta.methods import METHODS

@@ -76,7 +76,7 @@ def over_inline(given: Problem) -> Outcome:
     return run(InlineGrid(make_app(), flatten(given.config)), given)
 
 
-@pytest.mark.parametrize("name", ["maml", "fedavg-ft"])
+@pytest.mark.parametrize("name", ["maml", "fedavg-ft", "pfedhn"])
 def test_bits(workers: Pool, name: str) -> None:
     given = problem(
         method__name=name, head__name="mlp", federation__chunk=2, federation__weighting="examples"

@@ -1,0 +1,66 @@
+"""MAML with an inner loop over a part of the head: ANIL and BOIL.
+
+ANIL (Raghu et al. 2020) adapts the output layer on a trunk that users share; BOIL (Oh et al.
+2021) adapts the trunk under an output layer that they share. Either way the meta-gradient is that
+of all parameters, exact through all inner steps. On a head that is an output layer alone, ANIL
+is MAML.
+"""
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from fedmeta.inner import Inner, descend
+from fedmeta.learner import Learner
+from fedmeta.methods.maml import MAML
+from fedmeta.params import is_trunk
+from fedmeta.types import Params, Task
+
+
+def _output(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
+    alone = learner.output(theta, task)
+    phi = descend(alone.learner, alone.params, alone.task.support, inner)
+    return {**theta, **alone.whole(phi)}
+
+
+def _through_output(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
+    def outer_loss(start: Params) -> Tensor:
+        # The trunk stays where it is: embed once, and descend on the embeddings.
+        alone = learner.output(start, task)
+        phi = descend(alone.learner, alone.params, alone.task.support, inner)
+        return alone.learner.loss(phi, alone.task.query)
+
+    return learner.through(outer_loss, theta)
+
+
+def _trunk(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
+    return descend(learner, theta, task.support, inner, block=is_trunk)
+
+
+def _through_trunk(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
+    def outer_loss(start: Params) -> Tensor:
+        return learner.loss(_trunk(learner, start, task, inner), task.query)
+
+    return learner.through(outer_loss, theta)
+
+
+ANIL = replace(
+    MAML,
+    name="anil",
+    source="Raghu et al. 2020",
+    adapt=_output,
+    contribute=_through_output,
+    defaults=replace(MAML.defaults, rate=2.0),
+    newcomer="adapts the output layer on the support set",
+    cost="as FedAvg",
+)
+
+BOIL = replace(
+    MAML,
+    name="boil",
+    source="Oh et al. 2021",
+    adapt=_trunk,
+    contribute=_through_trunk,
+    newcomer="adapts the trunk on the support set",
+    needs=frozenset({"trunk"}),
+)

@@ -1,0 +1,84 @@
+"""iMAML: the meta-gradient at the end of an inner loop, without going back through it.
+
+A user solves ``phi = argmin L_S(phi) + lambda / 2 ||phi - theta||^2``. Where that is solved, the
+derivative of the query loss is ``(I + H / lambda)^-1 g`` with H the Hessian of ``L_S`` and g the
+query gradient, both at phi (Rajeswaran et al. 2019, lemma 1), whatever path led there; memory
+does not grow with the steps. Conjugate gradients need products with H only, and none of them
+(``cg-steps = 0``) leaves FOMAML. Damping adds ``cg-damping`` times the identity to H, for heads
+whose Hessian has negative eigenvalues.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from fedmeta.inner import Inner, descend
+from fedmeta.learner import Learner
+from fedmeta.methods.method import Defaults, Method
+from fedmeta.params import add, subtract, times
+from fedmeta.types import Params, Task
+
+
+def _solve(learner: Learner, product: Callable[[Params], Params], g: Params, steps: int) -> Params:
+    """``x`` with ``product(x) = g`` by conjugate gradients from ``x = 0``.
+
+    Every user takes all steps: once his residual is zero, or where a direction has no positive
+    curvature, they are steps of length 0.
+    """
+    x: Params = {}
+    residual = direction = g
+    square = learner.dot(g, g)
+    for _ in range(steps):
+        image = product(direction)
+        curvature = learner.dot(direction, image)
+        useful = (square > 0) & (curvature > 0)
+        length = _ratio(square, curvature, useful)
+        x = add(x, times(length, direction))
+        residual = subtract(residual, times(length, image))
+        fresh = learner.dot(residual, residual)
+        direction = add(residual, times(_ratio(fresh, square, useful), direction))
+        square = fresh
+    return x
+
+
+def _ratio(a: Tensor, b: Tensor, where: Tensor) -> Tensor:
+    return torch.where(where, a / torch.where(where, b, 1.0), 0.0)
+
+
+def _near(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
+    return descend(learner, theta, task.support, replace(inner, mu=inner.options.imaml_lambda))
+
+
+def _implicit(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
+    options, weight = inner.options, inner.options.imaml_lambda
+    phi = _near(learner, theta, task, inner)
+    own = 1.0 + options.cg_damping / weight  # of the identity in the system
+
+    def product(v: Params) -> Params:
+        return add(_scaled(v, own), learner.bend(phi, task.support, v), 1.0 / weight)
+
+    # The solution is g / own and a rest, in the span of the support's gradients, that takes up
+    # what the Hessian makes of it.
+    first = _scaled(learner.grad(phi, task.query), 1.0 / own)
+    bent = _scaled(learner.bend(phi, task.support, first), -1.0 / weight)
+    return add(first, _solve(learner, product, bent, options.cg_steps))
+
+
+def _scaled(a: Params, by: float) -> dict[str, Tensor]:
+    return {name: by * value for name, value in a.items()}
+
+
+IMAML = Method(
+    name="imaml",
+    family="meta-learning, gradient",
+    source="Rajeswaran et al. 2019",
+    communicates="meta-gradient of the head",
+    adapt=_near,
+    contribute=_implicit,
+    defaults=Defaults(rate=1.0, steps=16, optimizer="adam", server_rate=0.04),
+    newcomer="adapts on the support set, held near theta",
+    cost="as FedAvg, and two gradients per step of conjugate gradients",
+    splits=True,
+)
