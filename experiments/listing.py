@@ -46,7 +46,7 @@ def table(what: str, content: Rows) -> Table:
     """The rows as a table."""
     out = Table(title=what)
     for heading in content[0]:
-        out.add_column(heading)
+        out.add_column(heading, no_wrap=heading == "name")  # to be found, and to be copied
     for row in content:
         out.add_row(*map(escape, row.values()))
     return out

@@ -21,11 +21,13 @@ from fedmeta.config import ConfigError
 from fedmeta.inner import Inner
 from fedmeta.methods import METHODS
 from fedmeta.methods.method import Method, Setup
-from fedmeta.params import DOMAIN
+from fedmeta.params import DOMAIN, KEY
+from fedmeta.problem import USUAL_HEAD
 from fedmeta.types import Params, Task
 
 REFERENCE = "fedavg"
 STEPS, SUPPORT, QUERY, RATE = 10, 32, 32, 0.5
+DOMAINS, PUBLIC = 2, 64
 USERS, CHUNK = 200, 50
 """Users of a process, in chunks as a round has them."""
 
@@ -82,13 +84,14 @@ def row(method: Method, found: Mapping[str, Best]) -> dict[str, Any]:
 
 def is_dual(method: Method) -> bool:
     """Whether the method runs in the dual form of the first layer here."""
-    return not method.plain and model(work(method.name)).head.tail is not None
+    return cohort.has_dual(method, model(work(method.name)), training=True)
 
 
 def work(name: str) -> Work:
     """The workload of a method."""
     query = QUERY if METHODS[name].splits else 0
-    return Work(name, name, "mlp", SUPPORT, query, Inner(rate=RATE, steps=STEPS, progress=0.5))
+    head = METHODS[name].head or USUAL_HEAD
+    return Work(name, name, head, SUPPORT, query, Inner(rate=RATE, steps=STEPS, progress=0.5))
 
 
 def jobs(names: str, number: int) -> dict[str, Job]:
@@ -100,16 +103,18 @@ def start(method: Method, inner: Inner) -> dict[str, torch.Tensor]:
     """What the server of a method starts from, with the bench's head."""
     random = torch.Generator().manual_seed(0)
     head = model(work(method.name)).head.init(random)
-    return dict(
-        method.start(Setup(head, inner, FEATURES, CLASSES, random)) if method.start else head
-    )
+    shown = torch.randn(PUBLIC, FEATURES, generator=random) / FEATURES**0.5
+    setup = Setup(head, inner, FEATURES, CLASSES, random, DOMAINS, USERS, shown)
+    return dict(method.start(setup) if method.start else head)
 
 
 def _job(what: Work, number: int) -> Job:
     method, net = METHODS[what.method], model(what)
     theta = start(method, what.inner)
     ready = cycle([chunk(what, CHUNK, seed=100 * number + n) for n in range(USERS // CHUNK)])
-    facts = {DOMAIN: torch.arange(CHUNK) % 2} if "domains" in method.needs else {}
+    each = torch.arange(CHUNK)
+    facts = {DOMAIN: each % DOMAINS} if "domains" in method.needs else {}
+    facts |= {KEY: each} if "key" in method.needs else {}
 
     def job() -> float:
         return _update(method, net, theta, next(ready), what.inner, facts)

@@ -86,7 +86,10 @@ def draw(folder: Path, content: dict[str, Any]) -> None:
     unit = "points" if percent else content["measure"]
     axes[0].set_ylabel(f"gain over one model for all, {unit}")
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
+    figure.legend(
+        handles, labels, loc="outside right upper", frameon=False, fontsize=8, title_fontsize=8,
+        title="filled: the whole 95 % interval\nis above zero", alignment="left",
+    )  # fmt: skip
     # The same sweep gives the same file: no date, no random ids.
     with mpl.rc_context({"svg.hashsalt": "fedmeta", "svg.fonttype": "none"}):
         figure.savefig(folder / "sweep.svg", metadata={"Date": None})

@@ -29,15 +29,18 @@ def read_npz(path: Path, config: DataConfig) -> Raw:
     """
     arrays = _load(path)
     name = path.name
+    if config.tasks == "episodic":  # which needs no users, nor splits of them
+        arrays.pop(config.user_column, None)
+        arrays.pop(config.split_column, None)
+    else:
+        _first(arrays, (config.user_column,), "user", "user-column", name)
     inputs = (config.image_column, "X", "images", "items")
     x_name, x = _first(arrays, inputs, "input", "image-column", name)
     y_name, label = _first(
         arrays, (config.label_column, "y", "label", "labels"), "label", "label-column", name
     )
-    if config.tasks == "episodic":  # which needs no users, nor splits of them
-        arrays[config.user_column] = np.zeros(len(label) if label.ndim else 0, dtype=np.int64)
-        arrays.pop(config.split_column, None)
-    _, user = _first(arrays, (config.user_column,), "user", "user-column", name)
+    # Of the label's length: were it another than the inputs', the check below says so.
+    user = arrays.get(config.user_column, np.zeros(label.shape[:1], dtype=np.int64))
     shared = _shared(arrays, x, name) if x_name == "items" else None
     first, each = (x_name, x) if shared is None else ("item", shared)
     per_example = {first: each, y_name: label, config.user_column: user}
