@@ -201,7 +201,8 @@ def first(support: Examples, shots: int) -> Examples:
 
 def has_dual(method: Method, model: Model, training: bool) -> bool:
     """Whether the dual form of the first layer serves the method with the head."""
-    tail, plain = model.head.tail, method.plain or (training and method.plain_training)
+    tail = model.head.tail
+    plain = method.plain or (method.plain_training if training else method.plain_adapting)
     return tail is not None and not plain and not (method.embeds and tail.embed is None)
 
 

@@ -28,5 +28,5 @@ BIAS = Method(
     contribute=delta,
     defaults=Defaults(rate=1.0, steps=10),
     general=True,
-    plain=True,
+    plain_adapting=True,
 )

@@ -130,6 +130,7 @@ class Method:
         plain_training: whether training alone does: users then own a first layer, or descend on
             the query; a newcomer, who adapts from the server's parameters on the support set,
             has the dual form.
+        plain_adapting: whether only a newcomer's adaptation does.
         embeds: whether it asks for what the trunk makes of the features, which rules out the dual
             form where there is no trunk.
         batches: whether it can take minibatches.
@@ -167,6 +168,7 @@ class Method:
     reports: Mapping[str, Report] = field(default_factory=dict)
     plain: bool = False
     plain_training: bool = False
+    plain_adapting: bool = False
     embeds: bool = False
     batches: bool = True
     needs: frozenset[str] = frozenset()
