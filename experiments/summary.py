@@ -61,7 +61,8 @@ def split_figures(outcome: Outcome, split: str) -> dict[str, Any]:
 def summarize(outcome: Outcome, speed: dict[str, float]) -> dict[str, Any]:
     """The content of ``summary.json``; docs/artefacts.md says what each figure means."""
     config, population = outcome.problem.config, outcome.problem.population
-    updates = sum(event.users for event in outcome.history)
+    # Of the rounds of this process: those before a resume took their time in another.
+    updates = sum(event.users for event in outcome.history[outcome.before :])
     rate = updates / outcome.seconds if updates else 0.0
     return {
         "name": config.run.name or config.method.name,

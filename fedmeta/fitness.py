@@ -30,6 +30,12 @@ def check(method: Method, head: Params, population: Population, config: Config) 
             f"method.name = {name!r} needs a trunk to share, and head.name ="
             f" {config.head.name!r} is an output layer alone; use head.name = 'mlp'"
         )
+    if "output" in method.needs and not head["output.weight"].any():
+        raise ConfigError(
+            f"method.name = {name!r} keeps the first output layer, and that of head.name ="
+            f" {config.head.name!r} is zero, so that nothing would be learned; use head.name ="
+            " 'mlp'"
+        )
     if "domains" in method.needs and len(store.domains) < 2:
         raise ConfigError(
             f"method.name = {name!r} needs users of at least two domains, and {store.name!r} has"

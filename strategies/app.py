@@ -41,6 +41,7 @@ class Outcome(NamedTuple):
         scores: by split ``(shots, columns, users)``.
         seconds: wall time of the rounds.
         last: the parameters after the last round.
+        before: rounds that another process had done, from whose checkpoint this one went on.
     """
 
     problem: Problem
@@ -53,6 +54,7 @@ class Outcome(NamedTuple):
     scores: dict[str, NDArray[np.float64]]
     seconds: float
     last: Params
+    before: int = 0
 
 
 def run(
@@ -113,6 +115,7 @@ def run(
         scores,
         seconds,
         strategy.state.meta,
+        len(resumed.history) if resumed else 0,
     )
 
 

@@ -29,5 +29,5 @@ FEDBABU = Method(
     defaults=Defaults(rate=1.0, steps=10, optimizer="adam", server_rate=0.04),
     newcomer="adapts the whole head on the support set",
     cost="as FedAvg, less the output layer's bytes",
-    needs=frozenset({"trunk"}),
+    needs=frozenset({"trunk", "output"}),
 )

@@ -111,7 +111,7 @@ def _before(support: Examples) -> Tensor:
     n = support.weight.shape[-1]
     at = torch.arange(1, n + 1, device=support.weight.device)
     last = torch.where(support.weight > 0, at, 0).cummax(-1).values
-    none = torch.zeros_like(support.y[:, :1])
+    none = support.y.new_zeros(len(support.y), 1)
     return torch.cat([none, support.y], -1)[:, torch.cat([last.new_zeros(1), last])]
 
 

@@ -134,7 +134,8 @@ class Method:
         embeds: whether it asks for what the trunk makes of the features, which rules out the dual
             form where there is no trunk.
         batches: whether it can take minibatches.
-        needs: what it cannot do without: `trunk` (a layer before the output layer), `classes`
+        needs: what it cannot do without: `trunk` (a layer before the output layer), `output` (an
+            output layer that is not zero at first), `classes`
             (classification), `domains`, `public` (a set of examples without labels that
             everyone may see), `key` (a number of the user's own to draw by).
         head: the only head it works with, which `head.name = auto` then takes; None: any.

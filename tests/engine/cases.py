@@ -27,7 +27,12 @@ SIZES = ((4, 3), (1, 5), (7, 1), (3, 0), (6, 4))
 FITS = {
     name: [method.head]
     if method.head
-    else [h for h in HEADS if "trunk" not in method.needs or h != "linear"]
+    else [
+        h
+        for h in HEADS
+        if not ("trunk" in method.needs and h == "linear")
+        and not ("output" in method.needs and h == "scale-shift")
+    ]
     for name, method in METHODS.items()
 }
 """Heads that a method can work with."""

@@ -26,6 +26,8 @@ from tests.engine.cases import (
 from tests.engine.test_contract import every_pair
 
 BAD = 2
+BOUNDED = ("relation", "siamese", "mann", "meta-networks", "ridge")
+"""Do not iterate on the support: such a user says little, but what he says is finite."""
 OTHERS = [0, 1, 3, 4]
 
 
@@ -91,6 +93,9 @@ def test_user_who_diverges(name: str, head: str) -> None:
         good = cohort.contribute(
             method, model, theta, select(task, OTHERS), Inner(0.5, 6), dual=dual
         )
+        if name in BOUNDED:
+            assert all(value.isfinite().all() for value in found.total.values())
+            continue
         assert found.finite.tolist() == [True, True, False, True, True]
         assert same_bits(found.total, good.total)
 

@@ -208,6 +208,12 @@ def test_without_a_trunk_they_are_refused(name: str) -> None:
     assert problem(method__name=name, head__name="mlp").method.name == name
 
 
+def test_a_fixed_output_of_zero_is_refused() -> None:
+    """FedBABU would send its trunk a gradient of zero for ever."""
+    with pytest.raises(ConfigError, match=r"'fedbabu'.*'scale-shift' is zero.*'mlp'"):
+        problem(method__name="fedbabu", head__name="scale-shift")
+
+
 def test_blocks_have_names() -> None:
     theta = server(90)
     assert [*part(theta, is_trunk), *part(theta, is_output)] == list(ALL)

@@ -13,7 +13,17 @@ from fedmeta.learner import Learner, Primal
 from fedmeta.methods import METHODS
 from fedmeta.params import is_output, is_trunk
 from fedmeta.types import Params, Task
-from tests.engine.cases import FITS, INNERS, distance, model_of, one_by_one, only, tasks, theta_of
+from tests.engine.cases import (
+    FITS,
+    INNERS,
+    distance,
+    forms,
+    model_of,
+    one_by_one,
+    only,
+    tasks,
+    theta_of,
+)
 from tests.engine.test_gradients import differences
 
 SIZES = [(4, 3), (5, 2)]
@@ -37,7 +47,7 @@ def test_meta_gradient(name: str, head: str, inner: str) -> None:
     method, model, task = METHODS[name], model_of(head), tasks(5, SIZES)
     theta = theta_of(method, model, 5)
     expected = differences(method, model, theta, task, INNERS[inner])
-    for dual in (False, True):
+    for dual in forms(name, head):
         update = cohort.contribute(method, model, theta, task, INNERS[inner], dual=dual)
         assert distance(update.total, expected) < 1e-7
 

@@ -172,6 +172,8 @@ def test_chunks(sizes: list[int], size: int, cells: int | None) -> None:
 def test_every_method_is_judged_on_the_same_examples() -> None:
     drawn: list[Task] = []
     for name in METHODS:
+        if "domains" in METHODS[name].needs:
+            continue  # these are given other users
         run = problem(method__name=name, federation__chunk=1 + len(drawn))
         users = run.population.store.users("test")
         stream = seeding.key(run.config.run.seed, "support")

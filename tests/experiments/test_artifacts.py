@@ -16,7 +16,15 @@ from experiments.summary import weights_sha256
 from fedmeta.config import Config, flatten, known_keys, parse
 from tests.experiments.runs import TINY, Result, rounds_of, sets, strict, summary_of, users_of
 
-FILES = {"config.toml", "summary.json", "rounds.jsonl", "users.parquet", "model.safetensors"}
+FILES = {
+    ".lock",
+    "checkpoints",
+    "config.toml",
+    "model.safetensors",
+    "rounds.jsonl",
+    "summary.json",
+    "users.parquet",
+}
 FIGURES = {"accuracy_macro", "accuracy_micro", "f1_macro", "median", "p10", "worst_decile"}
 CONFIG: Config = parse(TINY | {"evaluation.tune": True, "data.support": 12, "run.seed": 3})
 
@@ -153,7 +161,7 @@ def test_default_folders(fedmeta: Callable[..., Result]) -> None:
     for folder in folders:
         assert folder.parent == Path("runs")
         assert "a-b-" in folder.name
-        assert {path.name for path in folder.iterdir()} == FILES - {"rounds.jsonl"}
+        assert {path.name for path in folder.iterdir()} == FILES - {"rounds.jsonl", "checkpoints"}
 
 
 def test_a_folder_in_the_config_does_not_stand_in_the_way_of_a_repetition(

@@ -45,7 +45,12 @@ def test_fail(
     assert f"user {Path('name').read_text()!r}" in result.err
     assert "not finite" in result.err
     assert [line["round"] for line in rounds_of(Path("here"))] == [1]
-    assert {path.name for path in Path("here").iterdir()} == {"config.toml", "rounds.jsonl"}
+    assert {path.name for path in Path("here").iterdir()} == {
+        ".lock",
+        "checkpoints",
+        "config.toml",
+        "rounds.jsonl",
+    }
 
 
 def test_skip(
