@@ -44,6 +44,10 @@ def _own(theta: Params) -> dict[str, Tensor]:
     return {KEY: key, **as_own(part(theta, is_head))}
 
 
+def _is_consensus(name: str) -> bool:
+    return name == _LOGITS
+
+
 def mask(head: Params, key: Tensor, least: float) -> Tensor:
     """Which of a user's hidden units there are, 1 or 0, ``(H,)``."""
     last = head["output.weight"]
@@ -87,6 +91,7 @@ FEDMD = Method(
     family="domain-adaptive",
     source="Li and Wang 2019",
     communicates="logits on the public set",
+    sends=_is_consensus,
     adapt=_trained,
     contribute=_contribute,
     defaults=Defaults(rate=1.0, steps=10),

@@ -83,6 +83,7 @@ METAADAPT = Method(
     source="Yue et al. 2023",
     communicates="meta-gradient of the head, once more from users of the target domain, and a"
     " weight",
+    beside=(_USERS,),
     adapt=_adapt,
     contribute=_contribute,
     defaults=Defaults(rate=1.0, steps=10, optimizer="adam", server_rate=0.04),

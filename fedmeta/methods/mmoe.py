@@ -56,6 +56,7 @@ MMOE = Method(
     family="multi-task and mixture",
     source="Ma et al. 2018",
     communicates="delta of the experts",
+    sends=_is_expert,
     adapt=_trained,
     contribute=_contribute,
     defaults=Defaults(rate=2.0, steps=20),

@@ -98,6 +98,7 @@ MULTI_TASK = Method(
     family="multi-task and mixture",
     source="MT-DNN, Liu et al. 2019",
     communicates="delta of the trunk and of the group's output layer; which group it is",
+    beside=(_PRESENT,),
     adapt=_adapt,
     contribute=_contribute,
     defaults=Defaults(rate=1.0, steps=10),

@@ -18,7 +18,7 @@ from torch.func import vjp, vmap
 from fedmeta.inner import Inner, descend
 from fedmeta.learner import Learner
 from fedmeta.methods.method import Defaults, Generator, Method, Setup
-from fedmeta.params import SHARE, part, subtract
+from fedmeta.params import SHARE, is_head, part, subtract
 from fedmeta.types import Params, Task
 
 _PREFIX = "hyper/"
@@ -26,10 +26,6 @@ _USERS = "embedding/users"
 _PRESENT = "present/users"
 _SPREAD = 0.1
 """Standard deviation of the generated heads around the common one at the start."""
-
-
-def _is_head(name: str) -> bool:
-    return "/" not in name
 
 
 def _start(setup: Setup) -> dict[str, Tensor]:
@@ -54,7 +50,7 @@ def generate(theta: Params, embedding: Tensor) -> dict[str, Tensor]:
     hidden = torch.tanh(theta["embedding/weight"] @ embedding + theta["embedding/bias"])
     # Of at most unit norm, so that one step of the server is of a size with federated averaging's.
     hidden = hidden * width**-0.5
-    return {n: value + theta[_PREFIX + n] @ hidden for n, value in part(theta, _is_head).items()}
+    return {n: value + theta[_PREFIX + n] @ hidden for n, value in part(theta, is_head).items()}
 
 
 def _issue(theta: Params, rows: Tensor) -> dict[str, Tensor]:
@@ -66,7 +62,7 @@ def _collect(theta: Params, rows: Tensor, sent: Params) -> dict[str, Tensor]:
     model = {name: value.double() for name, value in theta.items()}
     weights = sent[SHARE].double()
     back = vjp(lambda at: _issue(at, rows), model)[1]
-    moved = {name: sent[name].double() for name in part(theta, _is_head)}
+    moved = {name: sent[name].double() for name in part(theta, is_head)}
     (found,) = back(moved)
     present = weights.new_zeros(len(theta[_USERS])).index_add(0, rows, weights)
     return {**found, _PRESENT: present}
@@ -86,7 +82,7 @@ def _public(theta: Params) -> dict[str, Tensor]:
 
 
 def _delta(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
-    start = part(theta, _is_head)
+    start = part(theta, is_head)
     return subtract(start, descend(learner, start, task.support, inner))
 
 
@@ -106,7 +102,9 @@ PFEDHN = Method(
     name="pfedhn",
     family="generated initialization",
     source="Shamsian et al. 2021",
-    communicates="a head of his own down, its delta up, each user's by itself",
+    communicates="the delta of a head made for him, and his weight, each user's by itself",
+    sends=is_head,
+    beside=(SHARE,),
     adapt=_fit,
     contribute=_delta,
     defaults=Defaults(rate=1.0, steps=10, server_rate=2.0),

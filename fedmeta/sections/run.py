@@ -69,7 +69,9 @@ class RunConfig(Section):
         "", description="folder of what users own between rounds; empty: in the run's folder"
     )
     checkpoint_every: Natural = Field(
-        1, description="rounds between checkpoints, from which `--resume` goes on; 0: none"
+        1,
+        description="rounds between checkpoints, from which `--resume` goes on, at most one a"
+        " second; 0: none",
     )
     memory_limit: Natural = Field(
         0, description="Ray: most private memory of a worker in MB; 0: no limit"

@@ -70,7 +70,7 @@ def test_meta_gradient(name: str, head: str, inner: str) -> None:
         for param, value in expected.items():
             # A shift that all embeddings share moves no distance between them: its gradient is 0.
             error = (update.total[param] - value).norm()
-            assert error < 1e-7 * value.norm() + 1e-12 * flat(expected).norm(), param
+            assert error < 1e-7 * value.norm() + 1e-9 * flat(expected).norm(), param
 
 
 def _detached(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:

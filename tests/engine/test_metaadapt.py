@@ -14,7 +14,7 @@ from fedmeta.methods.metaadapt import cosine
 from fedmeta.params import DOMAIN, is_head, part
 from fedmeta.sections.method import MethodConfig
 from fedmeta.types import Params
-from tests.engine.cases import distance, flat, model_of, problem, select, tasks, theta_of
+from tests.engine.cases import DOMAINS, distance, flat, model_of, problem, select, tasks, theta_of
 
 METHOD = METHODS["metaadapt"]
 HOME = {DOMAIN: torch.tensor([0, 1, 1, 0, 2])}
@@ -108,5 +108,6 @@ def test_a_hot_run_is_one_of_maml_and_a_cold_one_is_not() -> None:
 
 
 def test_a_target_that_is_not_there_is_refused() -> None:
-    with pytest.raises(ConfigError, match="domains 0 to 1"):
-        problem(method__name="metaadapt", method__target_domain=2)
+    with pytest.raises(ConfigError, match=f"domains 0 to {DOMAINS - 1}"):
+        problem(method__name="metaadapt", method__target_domain=DOMAINS)
+    problem(method__name="metaadapt", method__target_domain=DOMAINS - 1)

@@ -3,7 +3,8 @@
 from typing import NamedTuple
 
 import pytest
-from flwr.app import Context, Message
+import torch
+from flwr.app import ArrayRecord, Context, Message
 from flwr.clientapp import ClientApp
 
 import clients.app
@@ -11,6 +12,7 @@ from clients import wire
 from fedmeta.methods import METHODS
 from fedmeta.params import OWN, SHARE
 from fedmeta.problem import Problem, initial
+from fedmeta.types import Params
 from tests.engine.cases import FEDERATED, FITS, problem
 from tests.federation.runs import over_inline
 
@@ -18,31 +20,48 @@ CASES = [(name, head) for name in FEDERATED for head in FITS[name]]
 ROUNDS = 2
 
 
+Shapes = dict[str, tuple[int, ...]]
+
+
 class Wire(NamedTuple):
     """What was seen on it.
 
     Attributes:
-        down: names of arrays in messages to clients.
+        down: shapes of arrays in messages to `train`, by name.
+        made: those of what was made for each user of such a message, without the users' axis.
+        asked: those in messages to `evaluate`.
         up: names of arrays in replies to `train`, reply by reply.
         judged: names of arrays in replies to `evaluate`.
     """
 
-    down: set[str]
+    down: Shapes
+    made: Shapes
+    asked: Shapes
     up: list[set[str]]
     judged: set[str]
 
 
 def recorded(run: Problem) -> Wire:
     """A whole run through the tool's client app, with somebody listening."""
-    seen, app = Wire(set(), [], set()), ClientApp()
+    seen, app = Wire({}, {}, {}, [], set()), ClientApp()
 
     def names(message: Message) -> set[str]:
         return {n for record in message.content.array_records.values() for n in record}
 
+    def note(into: Shapes, record: ArrayRecord, users: int | None = None) -> None:
+        """Shapes that are not always the same would be seen as well."""
+        for name, array in record.items():
+            rows, shape = (array.shape[:1], array.shape[1:]) if users else ((), array.shape)
+            assert rows in ((), (users,))
+            assert into.setdefault(name, tuple(shape)) == tuple(shape)
+
     @app.train()
     def train(message: Message, context: Context) -> Message:
         reply = clients.app.train(message, context)
-        seen.down.update(names(message))
+        assert set(message.content.array_records) <= {"meta", "made"}
+        users = len(wire.read_order(message)[1].users)
+        note(seen.down, wire.read_order(message)[0])
+        note(seen.made, wire.read_made(message), users)
         seen.up.append(names(reply))
         assert set(reply.content.keys()) == {"sum", "report"}
         assert set(reply.content.config_records["report"]) == set(wire.Sum._fields) - {"total"}
@@ -51,12 +70,26 @@ def recorded(run: Problem) -> Wire:
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
         reply = clients.app.evaluate(message, context)
-        seen.down.update(names(message))
+        assert set(message.content.array_records) == {"meta"}
+        note(seen.asked, wire.read_order(message)[0])
         seen.judged.update(names(reply))
         return reply
 
     over_inline(run, app=app)
     return seen
+
+
+def shapes(params: Params) -> Shapes:
+    return {name: tuple(value.shape) for name, value in params.items()}
+
+
+def goes_down(run: Problem) -> tuple[Shapes, Shapes, Shapes]:
+    """What users are sent in training, all the same and each his own, and in evaluation."""
+    meta, generator = initial(run), run.method.generator
+    if generator is None:
+        return shapes(meta), {}, shapes(meta)
+    his = {n: v[0] for n, v in generator.issue(meta, torch.tensor([0])).items()}
+    return {}, shapes(his), shapes(generator.public(meta))
 
 
 @pytest.mark.parametrize(("name", "head"), CASES)
@@ -65,12 +98,14 @@ def test_what_leaves_a_client_is_what_the_table_says(name: str, head: str) -> No
     method, server = METHODS[name], set(initial(run))
     seen = recorded(run)
     assert len(seen.up) == 3 * ROUNDS  # 7 users in chunks of 3
-    assert seen.down == server
+    assert (seen.down, seen.made, seen.asked) == goes_down(run)
     assert set.union(*seen.up) & server == {n for n in server if method.sends(n)}
     beside = set.union(*seen.up) - server
     assert all(n.startswith(method.beside) for n in beside)
     assert all(any(n.startswith(prefix) for n in beside) for prefix in method.beside)
-    assert not [n for reply in seen.up for n in reply if n.startswith((OWN, SHARE))]
+    assert not [n for reply in seen.up for n in reply if n.startswith(OWN)]
+    # A user's weight leaves by itself only where contributions do, and then the table says so.
+    assert (SHARE in method.beside) == (method.generator is not None)
     assert seen.judged == {"scores"}
 
 
