@@ -59,7 +59,10 @@ def save(folder: Path, users: Sequence[str], round_number: int, kept: Mapping[st
         beside = mine / f".{os.getpid()}.part"
         save_file(values, beside)
         beside.replace(mine / f"{round_number}.safetensors")
-        for old in sorted(_rounds(mine))[:-KEPT]:
+        there = sorted(_rounds(mine))
+        # What lies ahead is left from before the run was taken up again, and would be in the way.
+        ahead = [other for other in there if other > round_number]
+        for old in ahead + [other for other in there if other <= round_number][:-KEPT]:
             (mine / f"{old}.safetensors").unlink(missing_ok=True)
 
 

@@ -1,6 +1,7 @@
 """One run: users on the chosen backend, Flower's ServerApp in this process, artefacts on disk."""
 
 import logging
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,12 +10,13 @@ from typing import Any, NamedTuple
 from flwr.app import Context, RecordDict
 
 from clients.app import app as client_app
-from experiments import artifacts
+from experiments import artifacts, settings
 from experiments.backends import MakeGrid, check_backend, open_backend
 from experiments.summary import summarize
-from fedmeta.config import Config, flatten
+from fedmeta.config import Config, ConfigError, flatten
 from fedmeta.evaluation import shots_of
 from fedmeta.problem import build
+from strategies import checkpoint
 from strategies.app import Outcome, make_app
 from strategies.events import Event, Listener, Resumed, RoundDone, ignore
 
@@ -89,12 +91,36 @@ def run_on(
     config = build(config).config
     if resume and out is not None and (out / "config.toml").exists():
         folder = out
+        _go_on(folder, config)
     else:
         name = config.run.name or config.method.name
+        memory = _memory(Path(), config)
+        if config.run.memory and memory.exists() and any(memory.iterdir()):
+            raise ConfigError(
+                f"run.memory = {config.run.memory!r}: {str(memory)!r} holds what users of another"
+                " run own; name another folder, or go on with that run by --resume"
+            )
         folder = artifacts.make_folder(out or config.run.out, name)
         artifacts.write_config(folder, config)
     with artifacts.hold(folder):
         return _run_in(folder, make_grid, config, listener, timings)
+
+
+def _go_on(folder: Path, config: Config) -> None:
+    """Check that a run is gone on with as it was begun; without a checkpoint it begins anew."""
+    before = settings.read(folder / "config.toml")
+    checkpoint.same(checkpoint.decisive(before), checkpoint.decisive(config), folder)
+    if not checkpoint.rounds(folder / "checkpoints"):
+        shutil.rmtree(_memory(folder, config), ignore_errors=True)
+        (folder / "rounds.jsonl").unlink(missing_ok=True)
+
+
+def _memory(folder: Path, config: Config) -> Path:
+    """Where the users of a run keep what they own: no two runs share it."""
+    if not config.run.memory:
+        return (folder / "memory").absolute()
+    name = f"{config.method.name}-seed{config.run.seed}"
+    return (Path(config.run.memory).expanduser() / name).absolute()
 
 
 def _run_in(
@@ -113,8 +139,7 @@ def _run_in(
 
     began = time.perf_counter()
     outcomes: list[Outcome] = []
-    memory = config.run.memory or str((folder / "memory").absolute())
-    run_config = flatten(config) | {"run.memory": memory}
+    run_config = flatten(config) | {"run.memory": str(_memory(folder, config))}
     server = make_app(outcomes.append, tell, folder / "checkpoints")
     grid = make_grid(run_config)
     server(grid, Context(1, 0, {}, RecordDict(), run_config))

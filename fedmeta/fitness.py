@@ -47,6 +47,13 @@ def check(method: Method, head: Params, population: Population, config: Config) 
             f"method.target-domain = {wanted}: {store.name!r} has the domains 0 to"
             f" {len(store.domains) - 1} ({', '.join(store.domains)}); name one of them"
         )
+    if method.name == "metaadapt":
+        homes = set(population.home[store.users("train")].tolist())
+        if wanted not in homes:
+            raise ConfigError(
+                f"method.target-domain = {wanted}: no training user is of it, so that there would"
+                f" be nothing to hold the others against; training users are of {sorted(homes)}"
+            )
     if config.method.batch and not method.batches:
         raise ConfigError(
             f"method.batch = {config.method.batch}: method.name = {name!r} weighs the examples of"

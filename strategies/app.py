@@ -75,6 +75,8 @@ def run(
     """
     settings, store = problem.config, problem.population.store
     decisive = checkpoint.decisive(settings)
+    if folder is not None:
+        decisive["data (sha256)"] = checkpoint.data_digest(store)
     resumed = checkpoint.read(folder, decisive) if folder else None
 
     def save(progress: checkpoint.Progress) -> None:

@@ -16,11 +16,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from fedmeta.config import Config, Scalar, flatten
+from fedmeta.data.store import UserStore
 from fedmeta.outer import ServerState
 from fedmeta.types import Params
 from strategies.events import RoundDone
@@ -124,6 +126,18 @@ def decisive(config: Config) -> dict[str, Scalar]:
     }
 
 
+def data_digest(store: UserStore) -> str:
+    """A digest of users, items, labels and splits: the same path may hold other data."""
+    digest = hashlib.sha256("\0".join(store.ids).encode())
+    if isinstance(store.items, tuple):
+        digest.update("\0".join(store.items).encode())
+    else:
+        digest.update(np.ascontiguousarray(store.items).tobytes())
+    for part in (store.item, store.label, store.offsets, store.split):
+        digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()
+
+
 def rounds(folder: Path) -> list[int]:
     """Rounds of which a checkpoint is there."""
     if not folder.is_dir():
@@ -159,14 +173,19 @@ def _read_one(folder: Path, settings: Mapping[str, Scalar]) -> Progress:
         )
     if hashlib.sha256(state).hexdigest() != body["state"]["sha256"]:
         raise _DamagedError(f"{STATE} was changed or cut: its sha256 does not fit")
-    _same(body["settings"], settings, folder)
+    same(body["settings"], settings, folder)
     try:
         return _progress(load(state), body)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise _DamagedError(f"{STATE} and {MANIFEST} do not fit each other ({error})") from None
 
 
-def _same(before: Mapping[str, Scalar], now: Mapping[str, Scalar], folder: Path) -> None:
+def same(before: Mapping[str, Scalar], now: Mapping[str, Scalar], folder: Path) -> None:
+    """Refuse to go on with other settings.
+
+    Raises:
+        CheckpointError: the settings that differ, as they are and as they were.
+    """
     changed = [
         f"{key} = {now.get(key)!r} (was {before.get(key)!r})"
         for key in sorted({*before, *now})

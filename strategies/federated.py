@@ -169,12 +169,11 @@ class Federated(Strategy):
     def _due(self, event: RoundDone) -> bool:
         """Whether the state is to be saved after a round."""
         every = self.problem.config.run.checkpoint_every
-        if not every or event.round == event.rounds:
-            return bool(every)
         # What users own is kept for a few rounds only, so no round may be left out for them.
+        if not every or event.round == event.rounds or self.problem.method.own is not None:
+            return bool(every)
         # For others, rounds that are quickly made are quickly made again.
-        waited = time.perf_counter() - self._saved >= QUICK or self.problem.method.own is not None
-        return event.round % every == 0 and waited
+        return event.round % every == 0 and time.perf_counter() - self._saved >= QUICK
 
     def _collected(self, term: wire.Sum) -> wire.Sum:
         """The sum of a chunk; made here where the users' contributions come one by one."""

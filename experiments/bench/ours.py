@@ -5,6 +5,7 @@ import multiprocessing
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from flwr.app import Context, RecordDict
@@ -47,8 +48,8 @@ def run(path: Path, users_per_round: int, rounds: int, backend: str) -> Measured
         if isinstance(event, RoundDone):
             ends.append(time.perf_counter())
 
-    with open_backend(config.run, client_app) as make_grid:
-        run_config = flatten(config)
+    with open_backend(config.run, client_app) as make_grid, TemporaryDirectory() as memory:
+        run_config = flatten(config) | {"run.memory": memory}
         grid = make_grid(run_config)
         server = make_app(lambda outcome: None, listen)
         server(grid, Context(1, 0, {}, RecordDict(), run_config))

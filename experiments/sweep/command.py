@@ -31,8 +31,7 @@ def sweep(
     from experiments.sweep import points, report
 
     flags = {"run.seed": seed, "run.backend": backend, "run.device": device}
-    path = resume / "config.toml" if resume and not what else Path(what) if what else None
-    plan = points.plan(path, over or [], sets or [], flags)
+    plan = points.plan(Path(what) if what else None, over or [], sets or [], flags, resume)
     names = [name.strip() for name in methods.split(",") if name.strip()]
     with progress.Display(quiet=as_json) as display:
         found = points.run(

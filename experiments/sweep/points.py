@@ -11,6 +11,7 @@ from experiments.compare import Listeners, compare
 from experiments.simulate import Encoded
 from fedmeta.config import Config, ConfigError, known_keys
 from fedmeta.methods import METHODS
+from strategies import checkpoint
 from strategies.events import ignore
 
 METHODS_SHOWN = (
@@ -86,7 +87,11 @@ def usual() -> list[str]:
 
 
 def plan(
-    path: Path | None, over: Sequence[str], sets: Sequence[str], flags: Mapping[str, Any]
+    path: Path | None,
+    over: Sequence[str],
+    sets: Sequence[str],
+    flags: Mapping[str, Any],
+    resume: Path | None = None,
 ) -> Planned:
     """What is to be compared, with every config checked.
 
@@ -95,12 +100,15 @@ def plan(
         over: texts ``key=value,value,...``.
         sets: texts ``key=value``.
         flags: dotted keys from flags.
+        resume: folder of a sweep that was left, whose config it goes on with.
 
     Raises:
         ConfigError: nothing to sweep over, an unknown key, a value that the key does not take.
     """
     panels: tuple[Panel, ...] = SWEEPS.get(str(path), ()) if not over else ()
     file = None if str(path) in SWEEPS else path
+    if resume is not None:
+        file = artifacts.reopen(resume) / "config.toml"
     panels += tuple(_panel(text) for text in over)
     if not panels:
         raise ConfigError(
@@ -151,7 +159,7 @@ def run(
             return listeners(f"{label} {name}")
 
         home = folder / f"{key}-{point.value}"
-        done = _found(home, names, seeds)
+        done = _found(home, names, seeds, point.config)
         if done is None:
             again = home if home.exists() else None
             place = None if again else home
@@ -186,11 +194,13 @@ def _panel(text: str) -> Panel:
     return Panel(key, parts, key)
 
 
-def _found(home: Path, methods: Sequence[str], seeds: int) -> dict[str, Any] | None:
+def _found(home: Path, methods: Sequence[str], seeds: int, config: Config) -> dict[str, Any] | None:
     """What a point that was run before has found; None where it must be run, or run on."""
     path = home / "compare.json"
     if not path.is_file():
         return None
+    before = checkpoint.decisive(settings.read(home / "config.toml"))
+    checkpoint.same(before, checkpoint.decisive(config), home)
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if list(content["methods"]) != list(methods) or len(content["seeds"]) != seeds:
         raise ConfigError(

@@ -71,7 +71,7 @@ class RunConfig(Section):
     checkpoint_every: Natural = Field(
         1,
         description="rounds between checkpoints, from which `--resume` goes on, at most one a"
-        " second; 0: none",
+        " second (every round where users own something); 0: none",
     )
     memory_limit: Natural = Field(
         0, description="Ray: most private memory of a worker in MB; 0: no limit"

@@ -16,8 +16,10 @@ from experiments import artifacts
 from experiments.compare import compare
 from experiments.simulate import simulate
 from fedmeta.config import Config, ConfigError, parse
+from fedmeta.problem import _POPULATIONS
 from strategies import checkpoint
 from strategies.checkpoint import CheckpointError
+from strategies.events import Event, Listener, RoundDone
 from tests.experiments.runs import TINY
 
 ROUNDS = 30
@@ -100,6 +102,58 @@ def test_kills_change_nothing(tmp_path: Path, method: str, backend: str, kills: 
     assert struck == kills
     run = simulate(config(method), listener=lambda event: None, resume=folder)
     assert results(run.folder) == expected
+
+
+class StoppedError(Exception):
+    """Ends a run in the middle."""
+
+
+def stop_at(number: int) -> Listener:
+    def listen(event: Event) -> None:
+        if isinstance(event, RoundDone) and event.round == number:
+            raise StoppedError
+
+    return listen
+
+
+@pytest.mark.parametrize("every", [0, 1, 5])
+@pytest.mark.parametrize("name", ["fedper", "maml"])
+def test_whatever_the_checkpoints(tmp_path: Path, name: str, every: int) -> None:
+    """What users own goes back with the server, also where rounds are run again."""
+    values = settings(name, **{"run.checkpoint-every": every, "federation.users-per-round": 30})
+    given = parse(values | {"federation.rounds": 12})
+    expected = results(simulate(given, tmp_path / "whole").folder)
+    folder = tmp_path / "stopped"
+    with pytest.raises(StoppedError):
+        simulate(given, folder, stop_at(9))
+    run = simulate(given, resume=folder)
+    assert results(run.folder) == expected
+
+
+def test_other_data_are_refused(tmp_path: Path) -> None:
+    table = tmp_path / "data.csv"
+    rows = [f"u{u},text {u} {i},{(u + i) % 2}" for u in range(20) for i in range(8)]
+    table.write_text("user,text,label\n" + "\n".join(rows))
+    given = parse(settings("fedavg", **{"data.source": str(table), "data.support": 3}))
+    with pytest.raises(StoppedError):
+        simulate(given, tmp_path / "run", stop_at(3))
+    table.write_text("user,text,label\n" + "\n".join(r[:-1] + str(1 - int(r[-1])) for r in rows))
+    _POPULATIONS.clear()  # as in a process of its own
+    with pytest.raises(CheckpointError, match="data"):
+        simulate(given, resume=tmp_path / "run")
+
+
+def test_no_two_runs_share_a_memory(tmp_path: Path) -> None:
+    alone = simulate(config("fedrep"), tmp_path / "alone")
+    shared = parse(settings("fedper", **{"run.memory": str(tmp_path / "memory")}))
+    found = compare(shared, ["fedper", "fedrep"], 1, tmp_path / "two", baselines=False)
+    path = found.folder / "fedrep-seed0"
+    assert (
+        json.loads((path / "summary.json").read_text())["weights_sha256"]
+        == (alone.summary["weights_sha256"])
+    )
+    with pytest.raises(ConfigError, match="users of another"):
+        simulate(shared, tmp_path / "again")
 
 
 def test_a_finished_run_is_only_judged_again(tmp_path: Path) -> None:
