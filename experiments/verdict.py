@@ -97,8 +97,26 @@ def verdict(metric: Metric, rows: Mapping[str, Scores], support: int, resamples:
             f" {setting} gives over {against} cannot be told from zero ({spread}), and"
             f" {hurt:.0%} of the users are worse off."
         )
+    sentence += _beside(metric, rows, method, resamples)
     return Verdict(
         found.low > 0, method, reference, found.mean, [found.low, found.high], hurt, sentence
+    )
+
+
+def _beside(metric: Metric, rows: Mapping[str, Scores], method: str, resamples: int) -> str:
+    """What the method gains over the best one that needs no federation.
+
+    Where users differ in what labels mean, one model for all is at chance, and a gain over it is
+    no merit of federation.
+    """
+    alone = [n for n in rows if METHODS[n].personalizes and METHODS[n].contribute is None]
+    if not alone or method in alone:
+        return " No federation is needed for it." if method in alone else ""
+    other = _best(metric, {name: rows[name].valid_after for name in alone})
+    found = interval(gain(metric, rows[other].after, rows[method].after), resamples)
+    return (
+        f" Over {other}, which needs no federation, it gains {_amount(metric, found.mean)}"
+        f" (95 % interval {_amount(metric, found.low)} to {_amount(metric, found.high)})."
     )
 
 

@@ -133,3 +133,16 @@ def test_the_reference_is_the_best_single_model_for_validation_users() -> None:
     found = verdict(ACCURACY, rows, 20, 500)
     assert (found.method, found.reference) == ("maml", "reptile")
     assert found.gain == pytest.approx(0.05, abs=0.01)
+
+
+def test_what_needs_no_federation_is_named_beside() -> None:
+    """Where one model for all is at chance, a gain over it says nothing of federation."""
+    rows = {
+        "fedavg": scores(0.5, 0.5, spread=0),
+        "local": scores(0.5, 0.68),
+        "maml": scores(0.5, 0.7),
+    }
+    sentence = verdict(ACCURACY, rows, 20, 500).sentence
+    assert "Over local, which needs no federation, it gains +2.0 points (95 % interval" in sentence
+    rows["local"] = scores(0.5, 0.75)
+    assert verdict(ACCURACY, rows, 20, 500).sentence.endswith("No federation is needed for it.")
