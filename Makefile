@@ -20,7 +20,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
-demo: .venv/.stamp ## compare five methods on generated users
+demo: .venv/.stamp ## compare methods on generated users
 	$(BIN)/fedmeta compare --methods local,fedavg,fedavg-ft,reptile,maml
 
 test: .venv/.stamp ## the tests, without the slow ones
