@@ -68,16 +68,18 @@ def test_chunk_equals_loop_in_float32(name: str, head: str) -> None:
     method, model = METHODS[name], model_of(head)
     theta = theta_of(method, model, 23, torch.float32)
     task = tasks(23, dtype=torch.float32)
+    # Prototypes of features that are scaled by up to 3: their squared norms cost a digit.
+    close = 3 * CLOSE if head == "scale-shift" else CLOSE
     expected = one_by_one(method, model, theta, task, INNERS["full"])
     for dual in forms(name, head):
         found = cohort.contribute(method, model, theta, task, INNERS["full"], dual=dual).total
         assert all(value.dtype == torch.float64 for value in found.values())
-        assert distance(found, expected) < CLOSE
+        assert distance(found, expected) < close
         singles = [
             cohort.contribute(method, model, theta, select(task, [u]), INNERS["full"], dual=dual)
             for u in range(len(SIZES))
         ]
-        assert distance(_added([one.total for one in singles]), found) < CLOSE
+        assert distance(_added([one.total for one in singles]), found) < close
 
 
 @every_pair
