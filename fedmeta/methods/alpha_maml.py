@@ -18,7 +18,7 @@ from torch import Tensor
 from fedmeta.inner import Inner, descend
 from fedmeta.learner import Learner
 from fedmeta.methods.maml import MAML
-from fedmeta.methods.method import Defaults, Setup
+from fedmeta.methods.method import Defaults, Setup, through
 from fedmeta.types import Params, Task
 
 ALPHA = "rate/alpha"
@@ -43,10 +43,7 @@ def _adapt(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
 
 
 def _contribute(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
-    def outer_loss(start: Params) -> Tensor:
-        return learner.loss(_adapt(learner, start, task, inner), task.query)
-
-    sent = learner.through(outer_loss, theta)
+    sent = through(_adapt)(learner, theta, task, inner)
     return {**sent, ALPHA: squashed(sent[ALPHA])}
 
 

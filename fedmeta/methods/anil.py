@@ -13,6 +13,7 @@ from torch import Tensor
 from fedmeta.inner import Inner, descend
 from fedmeta.learner import Learner
 from fedmeta.methods.maml import MAML
+from fedmeta.methods.method import through
 from fedmeta.params import is_trunk
 from fedmeta.types import Params, Task
 
@@ -37,13 +38,6 @@ def _trunk(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
     return descend(learner, theta, task.support, inner, block=is_trunk)
 
 
-def _through_trunk(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
-    def outer_loss(start: Params) -> Tensor:
-        return learner.loss(_trunk(learner, start, task, inner), task.query)
-
-    return learner.through(outer_loss, theta)
-
-
 ANIL = replace(
     MAML,
     name="anil",
@@ -60,7 +54,7 @@ BOIL = replace(
     name="boil",
     source="Oh et al. 2021",
     adapt=_trunk,
-    contribute=_through_trunk,
+    contribute=through(_trunk),
     newcomer="adapts the trunk on the support set",
     needs=frozenset({"trunk"}),
 )

@@ -9,21 +9,14 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from fedmeta.inner import Inner, descend
+from fedmeta.inner import Inner
 from fedmeta.learner import Learner
-from fedmeta.methods.method import Defaults, Method, fine_tune
+from fedmeta.methods.method import Defaults, Method, fine_tune, through
 from fedmeta.types import Params, Task
 
 
-def _exact(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
-    def outer_loss(start: Params) -> Tensor:
-        return learner.loss(descend(learner, start, task.support, inner), task.query)
-
-    return learner.through(outer_loss, theta)
-
-
 def _first_order(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
-    return learner.grad(descend(learner, theta, task.support, inner), task.query)
+    return learner.grad(fine_tune(learner, theta, task, inner), task.query)
 
 
 MAML = Method(
@@ -32,7 +25,7 @@ MAML = Method(
     source="Finn et al. 2017",
     communicates="meta-gradient of the head",
     adapt=fine_tune,
-    contribute=_exact,
+    contribute=through(fine_tune),
     defaults=Defaults(rate=1.0, steps=10, optimizer="adam", server_rate=0.04),
     cost="gradients through all steps: about twice the time",
     splits=True,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fedmeta.inner import Inner, descend
 from fedmeta.learner import Learner
-from fedmeta.methods.method import Defaults, Method, Setup
+from fedmeta.methods.method import Defaults, Method, Setup, through
 from fedmeta.types import Params, Task
 
 _PREFIX = "rate/"
@@ -28,20 +28,13 @@ def _adapt(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
     return descend(learner, theta, task.support, inner, rates)
 
 
-def _contribute(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
-    def outer_loss(start: Params) -> Tensor:
-        return learner.loss(_adapt(learner, start, task, inner), task.query)
-
-    return learner.through(outer_loss, theta)
-
-
 META_SGD = Method(
     name="meta-sgd",
     family="meta-learning, gradient",
     source="Li et al. 2017",
     communicates="meta-gradient of the head and of its rates",
     adapt=_adapt,
-    contribute=_contribute,
+    contribute=through(_adapt),
     defaults=Defaults(rate=1.0, steps=5, optimizer="adam", server_rate=0.04),
     cost="twice the bytes; gradients through all steps",
     splits=True,

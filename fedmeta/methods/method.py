@@ -199,3 +199,17 @@ def no_adaptation(learner: Learner, theta: Params, task: Task, inner: Inner) -> 
 def delta(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
     """``theta - phi`` after the inner loop: what FedAvg and Reptile send."""
     return subtract(theta, descend(learner, theta, task.support, inner))
+
+
+def through(adapt: Adapt) -> Contribute:
+    """Contribute the gradient of the query loss after ``adapt``, through all that it computes."""
+
+    def meta_gradient(
+        learner: Learner, theta: Params, task: Task, inner: Inner
+    ) -> dict[str, Tensor]:
+        def outer_loss(start: Params) -> Tensor:
+            return learner.loss(adapt(learner, start, task, inner), task.query)
+
+        return learner.through(outer_loss, theta)
+
+    return meta_gradient

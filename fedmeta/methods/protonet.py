@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedmeta.inner import Inner
 from fedmeta.learner import Learner
-from fedmeta.methods.method import Defaults, Method, Setup, no_adaptation
+from fedmeta.methods.method import Defaults, Method, Setup, no_adaptation, through
 from fedmeta.methods.shown import complete, prototype_layer, prototypes, shown
 from fedmeta.params import is_trunk, part
 from fedmeta.types import Params, Task
@@ -29,13 +29,6 @@ def _adapt(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
     return {**theta, **prototype_layer(c, seen)}
 
 
-def _contribute(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
-    def outer_loss(start: Params) -> Tensor:
-        return learner.loss(_adapt(learner, start, task, inner), task.query)
-
-    return learner.through(outer_loss, theta)
-
-
 def _frozen(learner: Learner, theta: Params, task: Task, inner: Inner) -> Tensor:
     seen = shown(task.support)
     gaps = task.query.x[None] - prototypes(task.support.x.mT, seen)[:, None]
@@ -48,7 +41,7 @@ PROTONET = Method(
     source="Snell et al. 2017",
     communicates="meta-gradient of the trunk",
     adapt=_adapt,
-    contribute=_contribute,
+    contribute=through(_adapt),
     defaults=Defaults(rate=1.0, steps=1, optimizer="adam", server_rate=0.04),
     newcomer="averages the embeddings of each class of the support set",
     cost="one gradient; less the output layer's bytes",

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fedmeta.inner import Inner
 from fedmeta.learner import Learner
-from fedmeta.methods.method import Defaults, Method, Setup
+from fedmeta.methods.method import Defaults, Method, Setup, through
 from fedmeta.params import is_trunk, part
 from fedmeta.types import Examples, Params, Task
 
@@ -66,20 +66,13 @@ def _adapt(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
     return {**theta, "output.weight": scale * w, "output.bias": scale * offset + theta[BIAS]}
 
 
-def _contribute(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
-    def outer_loss(start: Params) -> Tensor:
-        return learner.loss(_adapt(learner, start, task, inner), task.query)
-
-    return learner.through(outer_loss, theta)
-
-
 RIDGE = Method(
     name="ridge",
     family="closed form",
     source="Bertinetto et al. 2019",
     communicates="meta-gradient of the trunk and of lambda, scale and bias",
     adapt=_adapt,
-    contribute=_contribute,
+    contribute=through(_adapt),
     defaults=Defaults(rate=1.0, steps=1, optimizer="adam", server_rate=0.04),
     newcomer="solves a ridge regression on the support set",
     cost="one gradient and one solve; less the output layer's bytes",

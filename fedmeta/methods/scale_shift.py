@@ -7,11 +7,9 @@ on the head `scale-shift`. Their resampling of the worst class is left out: it n
 other users' errors.
 """
 
-from torch import Tensor
-
 from fedmeta.inner import Inner, descend
 from fedmeta.learner import Learner
-from fedmeta.methods.method import Defaults, Method
+from fedmeta.methods.method import Defaults, Method, through
 from fedmeta.params import is_output
 from fedmeta.types import Params, Task
 
@@ -20,20 +18,13 @@ def _adapt(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
     return descend(learner, theta, task.support, inner, block=is_output)
 
 
-def _contribute(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
-    def outer_loss(start: Params) -> Tensor:
-        return learner.loss(_adapt(learner, start, task, inner), task.query)
-
-    return learner.through(outer_loss, theta)
-
-
 SCALE_SHIFT = Method(
     name="scale-shift",
     family="multi-task and mixture",
     source="Meta-Transfer Learning, Sun et al. 2019",
     communicates="meta-gradient of scale, shift and the classifier's start",
     adapt=_adapt,
-    contribute=_contribute,
+    contribute=through(_adapt),
     defaults=Defaults(rate=4.0, steps=10, optimizer="adam", server_rate=0.02),
     cost="bytes of a linear head and 2 numbers per feature; gradients through all steps",
     splits=True,

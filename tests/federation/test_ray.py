@@ -17,7 +17,8 @@ from flwr.clientapp import ClientApp
 import clients.app
 from clients import wire
 from experiments.backends.inline import InlineGrid
-from experiments.backends.ray_pool import Pool, RayGrid, Worker, pool, workers_for
+from experiments.backends.ray_grid import RayGrid
+from experiments.backends.ray_pool import Pool, Worker, pool, workers_for
 from experiments.summary import weights_sha256
 from fedmeta import loop
 from fedmeta.config import ConfigError, flatten
