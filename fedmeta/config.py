@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from fedmeta.sections.data import BackboneConfig, DataConfig
 from fedmeta.sections.method import HeadConfig, MethodConfig
+from fedmeta.sections.privacy import PrivacyConfig
 from fedmeta.sections.run import EvaluationConfig, FederationConfig, RunConfig, ServerConfig
 from fedmeta.sections.section import Section
 
@@ -33,6 +34,7 @@ class Config(Section):
     server: ServerConfig = ServerConfig()
     federation: FederationConfig = FederationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
     run: RunConfig = RunConfig()
 
 
