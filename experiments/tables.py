@@ -104,9 +104,20 @@ def compare_table(found: Comparison) -> RenderableType:
     return Group(table, *lines)
 
 
-def claimed_table(found: Comparison, claim: str) -> RenderableType:
-    """A comparison, and what was claimed of it."""
-    return Group(compare_table(found), Text(f"claimed: {claim}"))
+def claimed_table(found: Comparison, content: dict[str, Any]) -> RenderableType:
+    """A comparison, what was claimed of it, and the baseline of who collects the data."""
+    lines = [Text(f"claimed: {content['claim']}")]
+    if central := content.get("central"):
+        mean, (low, high) = central["difference"]["mean"], central["difference"]["ci95"]
+        lines.append(
+            Text(
+                "with everybody's data in one place (tf-idf, logistic regression, an offset per"
+                f" user): {100 * central['before']:.1f} -> {100 * central['after']:.1f};"
+                f" {central['method']} is {100 * mean:+.1f} points to that"
+                f" [{100 * low:+.1f}, {100 * high:+.1f}]"
+            )
+        )
+    return Group(compare_table(found), *lines)
 
 
 def probe_text(result: dict[str, Any]) -> RenderableType:
