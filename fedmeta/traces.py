@@ -102,7 +102,9 @@ def leaving(trace: Trace, clock: float) -> Values:
 def _numbers(column: Any, name: str, where: str) -> Values:
     import pandas as pd
 
-    values: Values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    values: Values = pd.to_numeric(column, errors="coerce").to_numpy(
+        dtype=np.float64, na_value=np.nan
+    )
     bad = ~(np.isfinite(values) & (values >= 0))
     if bad.any():
         row = int(np.argmax(bad))

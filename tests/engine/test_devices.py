@@ -150,17 +150,15 @@ def test_lognormal_slowness_has_its_moments_and_its_expected_maximum() -> None:
 
 def test_a_day_by_hand() -> None:
     """Share 0.8 swings by 0.2: everybody is there at a quarter of the day, 60 % at three."""
-    made = many(availability="diurnal", available_share=0.8, day_seconds=40.0, retry_seconds=1.0,
-                latency="constant", latency_seconds=10.0, federation__users_per_round=10**6)  # fmt: skip
+    day = {"availability": "diurnal", "day_seconds": 40.0, "federation__users_per_round": 10**6,
+           "latency": "constant", "latency_seconds": 10.0}  # fmt: skip
+    made = many(**day, available_share=0.8)
     train = len(made.population.store.users("train"))
     shares = np.array([turn.selected / train for turn in turns(made)]).reshape(3, 4)
     np.testing.assert_array_equal(shares[:, 1], 1.0)
     assert abs(shares[:, [0, 2]].mean() - 0.8) < 4 * math.sqrt(0.16 / (6 * train))
     assert abs(shares[:, 3].mean() - 0.6) < 4 * math.sqrt(0.24 / (3 * train))
-    around = [t.selected / train for t in turns(many(
-        availability="diurnal", available_share=0.5, day_seconds=40.0, phase_spread=1.0,
-        latency="constant", latency_seconds=10.0, federation__users_per_round=10**6,
-    ))]  # fmt: skip
+    around = [t.selected / train for t in turns(many(**day, phase_spread=1.0))]
     assert max(abs(share - 0.5) for share in around) < 5 * math.sqrt(0.25 / train)
 
 
@@ -224,8 +222,10 @@ def test_draws_depend_on_the_user_and_not_on_his_place() -> None:
     other = fleet_of(run(latency="lognormal", run__seed=1))
     assert other is not None
     assert not np.array_equal(a.compute, other.compute)
-    assert not np.allclose(np.sort(devices._normal(few.population, 0, "device-speed")),
-                           np.sort(devices._normal(few.population, 0, "device-bandwidth")))  # fmt: skip
+    draws = [
+        devices._normal(few.population, 0, f"device-{what}") for what in ("speed", "bandwidth")
+    ]
+    assert not np.allclose(*map(np.sort, draws))
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -269,7 +269,10 @@ BAD: list[tuple[list[dict[str, Any]], str]] = [
     ([{"user": "u", "begin": 0, "end": 1}], "has no column 'start', but user, begin, end"),
     ([{"name": "u", "start": 0, "end": 1}], "has no column 'user'"),
     ([{"user": "a", "start": 3, "end": 3}], "row 1: start 3 is not before end 3"),
-    ([{"user": "a", "start": 0, "end": 9}, {"user": "a", "start": -1, "end": 9}], "row 2: start is"),
+    (
+        [{"user": "a", "start": 0, "end": 9}, {"user": "a", "start": -1, "end": 9}],
+        "row 2: start is",
+    ),
     ([{"user": "a", "start": 0, "end": "noon"}], "row 1: end is 'noon'"),
     ([{"user": "z", "start": 0, "end": 9}], "names none of the 2 users"),
 ]

@@ -1,4 +1,4 @@
-"""Simulated devices over the Flower path: the loop's rounds, and nothing changed where all is well."""
+"""Simulated devices over the Flower path: the loop's rounds, and off where all is well."""
 
 from typing import Any
 
@@ -70,7 +70,7 @@ def test_a_round_without_users_keeps_the_model() -> None:
     run = problem(**BASE, **night, evaluation__every=1, server__optimizer="momentum")
     outcome = over_inline(run)
     empty = [e.round for e in outcome.history if e.selected == 0]
-    # Rounds begin at 0, 750, ...; the fifth at 3000, three quarters of the day, where the sine is -1.
+    # Rounds begin at 0, 750, ...; the fifth at three quarters of the day, where the sine is -1.
     assert empty == [5]
     assert [e.clock for e in outcome.history] == [750, 1500, 2250, 3000, 4000, 4750]
     fourth, fifth = outcome.history[3:5]
