@@ -149,7 +149,7 @@ def train(
         clock = turn.clock
         total: Params = {}
         weight = 0.0
-        if not len(turn.users):
+        if fleet is not None and not len(turn.users):
             state = state._replace(round=round_number)
             yield state
             continue

@@ -108,7 +108,7 @@ class Federated(Strategy):
             first = first or reason
             if reason and settings.run.on_client_error == "fail":
                 raise ClientError(f"round {server_round}: {reason}")
-        if not len(self._turn.users):
+        if self._fleet is not None and not len(self._turn.users):
             return self._over(server_round, 0, 0)
         total, failed = ordered.finish(), self._asked - ordered.users
         first = first or "no reply in time"

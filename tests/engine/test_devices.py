@@ -222,10 +222,10 @@ def test_draws_depend_on_the_user_and_not_on_his_place() -> None:
     other = fleet_of(run(latency="lognormal", run__seed=1))
     assert other is not None
     assert not np.array_equal(a.compute, other.compute)
-    draws = [
-        devices._normal(few.population, 0, f"device-{what}") for what in ("speed", "bandwidth")
-    ]
-    assert not np.allclose(*map(np.sort, draws))
+    speed, width = (
+        devices._normal(few.population, 0, f"device-{w}") for w in ("speed", "bandwidth")
+    )
+    assert not np.allclose(np.sort(speed), np.sort(width))
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [

@@ -12,8 +12,8 @@ from fedmeta.turns import turns
 from tests.engine.cases import distance, problem
 from tests.federation.runs import over_inline
 
-BASE = {"method__name": "reptile", "head__name": "linear", "federation__rounds": 6}
-HARD = {
+BASE: dict[str, Any] = {"method__name": "reptile", "head__name": "linear", "federation__rounds": 6}
+HARD: dict[str, Any] = {
     "devices__availability": "diurnal",
     "devices__available_share": 0.4,
     "devices__day_seconds": 100.0,
