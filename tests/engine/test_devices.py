@@ -108,6 +108,8 @@ def test_who_drops_is_waited_for() -> None:
     assert first.dropped == 7 - len(first.users) > 0
     assert first.clock == pytest.approx(max(known(made, fleet, user) for user in asked.tolist()))
     assert next(turns(run(**common, deadline=500.0))).clock == 500.0
+    # Who drops has nothing to do with how fast he is.
+    np.testing.assert_array_equal(first.users, next(turns(run(failure=0.4))).users)
 
 
 def many(**values: Any) -> Problem:
@@ -120,6 +122,8 @@ def test_failures_and_availability_come_as_often_as_they_should() -> None:
     selected = sum(turn.selected for turn in turns(made))
     dropped = sum(turn.dropped for turn in turns(made))
     assert abs(dropped / selected - 0.25) < 4 * math.sqrt(0.25 * 0.75 / selected)
+    seen = np.unique(np.concatenate([turn.users for turn in turns(made)]))
+    assert len(seen) == len(made.population.store.users("train"))  # nobody drops in every round
     part = many(availability="constant", available_share=0.3)
     train = len(part.population.store.users("train"))
     there = [turn.selected / train for turn in turns(part)]
