@@ -72,6 +72,12 @@ EXPERIMENTS: dict[str, Experiment] = {
         {"data.heterogeneity": 1.0},
         "the best meta-learner gets at least 60 % of the achievable gain",
     ),
+    "devices": Experiment(
+        "devices.toml",
+        {},
+        "with phones that are away, slow or drop, maml still ends ahead of reptile and fedavg-ft",
+        ("fedavg-ft", "reptile", "maml"),
+    ),
 }
 
 
