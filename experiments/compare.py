@@ -15,9 +15,11 @@ from experiments.backends import open_backend
 from experiments.selection import ALL, PLAN, Selection, select, with_method
 from experiments.simulate import Encoded, Run, prepare, run_on
 from experiments.verdict import Scores, Verdict, verdict
+from fedmeta import unread
 from fedmeta.config import Config, ConfigError, flatten
 from fedmeta.data.store import UserStore
 from fedmeta.metrics import METRICS, Metric
+from fedmeta.problem import build
 from fedmeta.statistics import achieved_share, gain, hurt_share, interval
 from strategies.errors import ClientError
 from strategies.events import Listener, ignore
@@ -88,6 +90,8 @@ def compare(
     # Local fits whatever the data and the head are: with it only these are checked.
     backbone_s = prepare(with_method(config, "local"), encoded)
     chosen = select(config, methods, baselines)
+    task = build(with_method(config, "local")).population.store.task
+    read_by = unread.check(config, chosen.methods, task)
     if resume is None:
         folder = artifacts.make_folder(out or config.run.out, config.run.name or "compare")
         artifacts.write_config(folder, config)
@@ -129,7 +133,7 @@ def compare(
     complete = {name: mine for name, mine in runs.items() if name not in chosen.left_out}
     if not complete:
         raise ClientError("; ".join(chosen.left_out.values()))
-    return _finish(folder, config, complete, chosen)
+    return _finish(folder, config, complete, chosen, read_by)
 
 
 def shared_settings(config: Config) -> list[str]:
@@ -145,7 +149,11 @@ def shared_settings(config: Config) -> list[str]:
 
 
 def _finish(
-    folder: Path, config: Config, runs: dict[str, list[Run]], chosen: Selection
+    folder: Path,
+    config: Config,
+    runs: dict[str, list[Run]],
+    chosen: Selection,
+    read_by: dict[str, list[str]],
 ) -> Comparison:
     store = next(iter(runs.values()))[0].outcome.problem.population.store
     metric, resamples = METRICS[store.task], config.evaluation.bootstrap
@@ -172,6 +180,7 @@ def _finish(
         "left_out": chosen.left_out,
         "pairs": pairs,
         "same_for_all": shared_settings(config),
+        "read_by": read_by,
         "verdict": decision.sentence,
         "decision": decision._asdict(),
     }

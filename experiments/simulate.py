@@ -13,6 +13,7 @@ from clients.app import app as client_app
 from experiments import artifacts, settings
 from experiments.backends import MakeGrid, check_backend, open_backend
 from experiments.summary import summarize
+from fedmeta import unread
 from fedmeta.config import Config, ConfigError, flatten
 from fedmeta.evaluation import shots_of
 from fedmeta.problem import build
@@ -59,6 +60,7 @@ def simulate(
     else:
         artifacts.check_folder(out or config.run.out)
     backbone_s = prepare(config, encoded)
+    unread.check(config, [config.method.name], build(config).population.store.task)
     with open_backend(config.run, client_app) as make_grid:
         startup_s = time.perf_counter() - began - backbone_s
         timings = {"backbone_s": backbone_s, "startup_s": startup_s}

@@ -101,6 +101,10 @@ def compare_table(found: Comparison) -> RenderableType:
     if shared := found.content["same_for_all"]:
         note = "the same for all methods instead of their own defaults: " + ", ".join(shared)
         lines.append(Text(note))
+    for key, able in found.content["read_by"].items():
+        others = [name for name in found.rows if name not in able]
+        who = f"by {', '.join(able)} alone" if len(able) <= len(others) else ""
+        lines.append(Text(f"{key} is read {who or 'by all but ' + ', '.join(others)}"))
     return Group(table, *lines)
 
 

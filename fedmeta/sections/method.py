@@ -104,7 +104,9 @@ class MethodConfig(Section):
         description="`alpha-maml`: outer rate of the inner rate's logarithm over that of weights",
     )
     local_steps: Count = Field(5, description="`per-fedavg`: meta-steps of a user in a round")
-    local_rate: NonNegative = Field(1.0, description="`per-fedavg`: rate of those meta-steps")
+    local_rate: NonNegative = Field(
+        0.0, description="`per-fedavg`: rate beta of those meta-steps; 0: as method.rate"
+    )
     hessian_free: bool = Field(
         False,
         description="`per-fedavg`: second order by differences of gradients; false: first order",
