@@ -101,9 +101,10 @@ def _default(name: str) -> Path:
 def write_config(folder: Path, config: Config) -> None:
     """``config.toml``, fully resolved: running it again is running the same."""
     tables = config.model_dump(by_alias=True)
-    source = Path(config.data.source).expanduser()
-    if source.is_file():
-        tables["data"]["source"] = str(source.resolve())  # so that it works from anywhere
+    for key in ("source", "public"):
+        path = Path(tables["data"][key]).expanduser()
+        if path.is_file():
+            tables["data"][key] = str(path.resolve())  # so that it works from anywhere
     tables["run"]["out"] = ""  # this folder is taken: a repetition needs one of its own
     text = tomli_w.dumps(tables)
     (folder / "config.toml").write_text(text, encoding="utf-8")

@@ -224,7 +224,8 @@ def _row(runs: list[Run], metric: Metric, resamples: int) -> Row:
             ends = [run.outcome.scores[split][[0, -1], 0] for run in runs]
             gains = np.stack([gain(metric, first, last) for first, last in ends])
             found = interval(gains, resamples)
-            summary[split]["gain"] = {"mean": found.mean, "ci95": [found.low, found.high]}
+            if summary[split]["gain"] is not None:
+                summary[split]["gain"] = {"mean": found.mean, "ci95": [found.low, found.high]}
         for key in ("adapt", "best_round", "failed_updates", "weights_sha256", "model_sha256"):
             summary[key] = [run.summary[key] for run in runs]
     return Row(summary, Scores(before, after, float(first), float(last)))

@@ -13,7 +13,7 @@ from clients.app import app as client_app
 from experiments import artifacts, settings
 from experiments.backends import MakeGrid, check_backend, open_backend
 from experiments.summary import summarize
-from fedmeta import unread
+from fedmeta import generation, unread
 from fedmeta.config import Config, ConfigError, flatten
 from fedmeta.evaluation import shots_of
 from fedmeta.problem import build
@@ -157,7 +157,7 @@ def _run_in(
 def finish(folder: Path, outcome: Outcome, speed: dict[str, float], backend: str) -> Run:
     """Write the model, the users' scores and the summary of a finished run."""
     summary = summarize(outcome, speed) | {"backend": backend}
-    artifacts.write_model(folder, outcome.meta)
+    artifacts.write_model(folder, generation.public(outcome.problem.method, outcome.meta))
     artifacts.write_users(folder, artifacts.users_table(outcome))
     artifacts.write_json(folder / "summary.json", summary)
     return Run(folder, outcome, summary)

@@ -2,6 +2,7 @@
 
 import torch
 
+from fedmeta import public
 from fedmeta.config import Config, ConfigError
 from fedmeta.inner import Inner
 from fedmeta.methods import Method
@@ -68,6 +69,8 @@ def check(method: Method, head: Params, population: Population, config: Config) 
             f"method.name = {name!r} needs classes, and {store.name!r} is a regression; use a"
             " method that fits a loss, such as ridge, maml or reptile"
         )
+    if "public" in method.needs:
+        public.check(population, config)
     _check_names(method, head, population, config)
     _check_proximal(method, config)
 

@@ -117,11 +117,13 @@ def read(folder: Path, settings: Mapping[str, Scalar]) -> Progress | None:
 
 def decisive(config: Config) -> dict[str, Scalar]:
     """The settings that decide what comes out; a run may go on elsewhere, with other workers."""
-    source = Path(config.data.source).expanduser()
-    where = str(source.resolve()) if source.is_file() else config.data.source
+    settings = flatten(config)
+    for name in ("data.source", "data.public"):
+        path = Path(str(settings[name])).expanduser()
+        settings[name] = str(path.resolve()) if path.is_file() else settings[name]
     return {
         key: value
-        for key, value in (flatten(config) | {"data.source": where}).items()
+        for key, value in settings.items()
         if key == "run.seed" or not key.startswith(("run.", "backbone.cache"))
     }
 

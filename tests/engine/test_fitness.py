@@ -126,9 +126,8 @@ def test_where_steps_begin_to_leave_their_anchor(momentum: float) -> None:
 def test_rates_that_do_not_go_with_a_weight(name: str, key: str, weight: float, which: str) -> None:
     given = {"method__name": name, f"method__{key}": weight, "method__rate": 0.1}
     dashed = which.replace("_", "-")
-    with pytest.raises(
-        ConfigError, match=rf"method\.{dashed} = 0\.5 times .* use method\.{dashed}"
-    ):
+    rule = rf"method\.{dashed} = 0\.5 times .* use method\.{dashed}"
+    with pytest.raises(ConfigError, match=rule):
         problem(**given | {f"method__{which}": 0.5})
     problem(**given | {f"method__{which}": 0.49})
     problem(**given | {f"method__{which}": 0.5, "method__momentum": 0.1})
