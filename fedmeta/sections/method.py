@@ -86,7 +86,9 @@ class MethodConfig(Section):
     )
     cg_steps: Natural = Field(5, description="`imaml`: steps of conjugate gradients")
     cg_damping: NonNegative = Field(
-        3.0, description="`imaml`: added to lambda where the Hessian is divided by it"
+        3.0,
+        description="`imaml`: added to lambda where the Hessian is divided by it; 0: the exact"
+        " derivative, of which the default is a damped version",
     )
     learned_rates: bool = Field(
         True, description="`maml-pp`: learn one inner rate for each layer and step"

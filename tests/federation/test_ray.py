@@ -17,7 +17,7 @@ from flwr.clientapp import ClientApp
 import clients.app
 from clients import wire
 from experiments.backends.inline import InlineGrid
-from experiments.backends.ray_grid import RayGrid
+from experiments.backends.ray_grid import TRIES, RayGrid
 from experiments.backends.ray_pool import Pool, Worker, pool, workers_for
 from experiments.summary import weights_sha256
 from fedmeta import loop
@@ -162,6 +162,25 @@ def test_a_chunk_that_kills_every_actor_fails_alone(workers: Pool, tmp_path: Pat
     grid = RayGrid(workers, flatten(given.config))
     with pytest.raises(ClientError, match="2 times in a row"):
         run(grid, loud)
+
+
+def test_who_waited_behind_the_dead_loses_no_try(workers: Pool, tmp_path: Path) -> None:
+    """Both tries of the chunk that kills end two actors; what waited there is played all the same.
+
+    With one actor every other message waits behind it both times.
+    """
+    given = problem(
+        run__name=f"{KILL}{tmp_path / 'always'}",
+        run__on_client_error="skip",
+        method__name="fedavg",
+        federation__chunk=1,
+    )
+    pools = workers._replace(actors=workers.actors[:1])
+    grid = RayGrid(pools, flatten(given.config))
+    outcome = run(grid, given)
+    assert grid.replaced == TRIES == 2
+    assert [event.failed for event in outcome.history] == [0, 1, 0]
+    workers.actors[0] = pools.actors[0]
 
 
 def test_a_worker_out_of_memory_fails_alone(workers: Pool) -> None:
