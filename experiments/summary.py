@@ -70,6 +70,17 @@ def usable(method: Method) -> bool:
     return method.general or not method.personalizes
 
 
+def _retries(outcome: Outcome) -> list[str]:
+    again = sum(event.again for event in outcome.history)
+    if not again:
+        return []
+    return [
+        f"WARNING: {again} batches of users raised and were computed again user by user, which costs"
+        " time; where no user failed it was the batch itself, for want of memory perhaps: lower"
+        " federation.chunk"
+    ]
+
+
 def notes(problem: Problem) -> list[str]:
     """What a reader has to know of a run to read its figures right, a sentence each."""
     found = []
@@ -108,7 +119,7 @@ def summarize(outcome: Outcome, speed: dict[str, float]) -> dict[str, Any]:
             split: len(population.store.users(split)) for split in ("train", "valid", "test")
         },
         "dropped": population.store.dropped,
-        "notes": notes(outcome.problem),
+        "notes": notes(outcome.problem) + _retries(outcome),
         "failed_updates": sum(event.failed for event in outcome.history),
         "valid": split_figures(outcome, "valid"),
         "test": split_figures(outcome, "test"),

@@ -13,6 +13,7 @@ class RoundDone(NamedTuple):
         failed: users that were left out.
         seconds: wall time of the round's training.
         valid: measure on validation users after adaptation, in rounds that are evaluated.
+        again: batches that raised and were computed again user by user.
     """
 
     round: int
@@ -21,6 +22,7 @@ class RoundDone(NamedTuple):
     failed: int
     seconds: float
     valid: float | None
+    again: int = 0
 
 
 class Phase(NamedTuple):

@@ -92,13 +92,14 @@ class Federated(Strategy):
         """
         settings = self.problem.config
         server_round += self._before
-        ordered, first = OrderedSum(), ""
+        ordered, first, again = OrderedSum(), "", 0
         for reply in replies:
             if reply.has_error():
                 reason = message_error(reply)
             else:
                 term = wire.read_sum(reply)
                 reason = self._reason(term)
+                again += term.again
                 ordered.add(self._collected(term))
             first = first or reason
             if reason and settings.run.on_client_error == "fail":
@@ -114,7 +115,7 @@ class Federated(Strategy):
         self.state = loop.step(self.problem, self.state, mean)
         seconds = time.perf_counter() - self._began
         rounds = settings.federation.rounds
-        self._last = RoundDone(server_round, rounds, ordered.users, failed, seconds, None)
+        self._last = RoundDone(server_round, rounds, ordered.users, failed, seconds, None, again)
         return wire.arrays(self.state.meta), MetricRecord({"users": ordered.users})
 
     def configure_evaluate(
