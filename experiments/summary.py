@@ -75,9 +75,9 @@ def _retries(outcome: Outcome) -> list[str]:
     if not again:
         return []
     return [
-        f"WARNING: {again} batches of users raised and were computed again user by user, which costs"
-        " time; where no user failed it was the batch itself, for want of memory perhaps: lower"
-        " federation.chunk"
+        f"WARNING: {again} batches of users raised and were computed again user by user, which"
+        " takes longer; where no user failed it was the batch itself, for want of memory perhaps:"
+        " lower federation.chunk"
     ]
 
 
