@@ -119,8 +119,9 @@ class RayGrid(LocalGrid):
     def _first_lost(self, sent: Sent, waiting: dict[Ref, Sent]) -> bool:
         """Whether a message is the one that its dead actor was at work on.
 
-        It is the first that has no reply of those that the actor held; that is found out once for
-        each actor, when the first of its messages comes back.
+        It is the first that has no reply of those that the actor held (or one whose reply was
+        still on its way: nobody can tell); that is found out once for each actor, when the first
+        of its messages comes back.
         """
         if any(actor is sent.actor for actor in self._pool.actors):
             others = [(ref, one) for ref, one in waiting.items() if one.actor is sent.actor]
