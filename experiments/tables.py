@@ -45,10 +45,10 @@ def run_table(run: Run) -> RenderableType:
             f"{summary['users'][split]} {split}",
             _number(metric, figures["before"][f"{name}_macro"]),
             _number(metric, after[f"{name}_macro"]),
-            _signed(metric, figures),
+            _signed(metric, figures) if figures["gain"] else "-",
             _number(metric, after["median"]),
             _number(metric, after["worst_decile"]),
-            f"{figures['hurt_share']:.0%}",
+            f"{figures['hurt_share']:.0%}" if figures["gain"] else "-",
         )
     lines = [Text("test users by support examples: " + _curve(metric, summary["test"]["curve"]))]
     if "bayes" in summary["test"]:
@@ -56,6 +56,7 @@ def run_table(run: Run) -> RenderableType:
     if "clock" in summary:
         lines.append(Text(clock_line(summary["clock"])))
     lines += [Text(line) for line in target_lines(metric, {summary["name"]: summary})]
+    lines += [Text(note) for note in summary["notes"]]
     lines.append(Text(f"weights sha256 {summary['weights_sha256'][:16]}…   {run.folder}"))
     return Group(table, *lines)
 
@@ -125,9 +126,15 @@ def compare_table(found: Comparison) -> RenderableType:
         lines.append(Text(f"added to compare with: {', '.join(added)} (--no-baselines: without)"))
     for name, reason in found.content["left_out"].items():
         lines.append(Text(f"left out: {name} ({reason})"))
+    for row in found.rows.values():
+        lines += [Text(note) for note in row.summary["notes"] if note.startswith("WARNING")]
     if shared := found.content["same_for_all"]:
         note = "the same for all methods instead of their own defaults: " + ", ".join(shared)
         lines.append(Text(note))
+    for key, able in found.content["read_by"].items():
+        others = [name for name in found.rows if name not in able]
+        who = f"by {', '.join(able)} alone" if len(able) <= len(others) else ""
+        lines.append(Text(f"{key} is read {who or 'by all but ' + ', '.join(others)}"))
     if targets := target_lines(metric, {n: row.summary for n, row in found.rows.items()}):
         lines[-1:-1] = [Text(line) for line in targets]
     return Group(table, *lines)
@@ -166,7 +173,8 @@ def _curve(metric: Metric, curve: dict[str, float]) -> str:
 def _achieved(figures: dict[str, Any]) -> str:
     share = figures["achieved_share"]
     text = f"the best possible is {100 * figures['bayes']:.1f}"
-    return text if share != share else f"{share:.0%} of the achievable gain; {text}"
+    known = share is not None and share == share
+    return f"{share:.0%} of the achievable gain; {text}" if known else text
 
 
 def show(what: RenderableType) -> None:

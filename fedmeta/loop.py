@@ -27,7 +27,7 @@ from fedmeta.outer import ServerState, advance, begin
 from fedmeta.params import DOMAIN, KEY, OWN, SHARE, add, part
 from fedmeta.population import Population
 from fedmeta.problem import Problem, initial
-from fedmeta.tasks import Draw, draw, drawn_tasks, products
+from fedmeta.tasks import Draw, domains, draw, drawn_tasks, products
 from fedmeta.types import Examples, Params, Task
 
 
@@ -88,12 +88,18 @@ def weights_of(problem: Problem, task: Task) -> Tensor | None:
     return (task.support.weight > 0).sum(-1) + (task.query.weight > 0).sum(-1)
 
 
-def facts_of(problem: Problem, users: NDArray[np.int64]) -> dict[str, Tensor]:
-    """What a method may know of its users beside their examples; it stays with them, ``(U,)``."""
+def facts_of(problem: Problem, users: NDArray[np.int64], judged: bool = False) -> dict[str, Tensor]:
+    """What a method may know of its users beside their examples; it stays with them, ``(U,)``.
+
+    Of users who are ``judged`` it is what their support set says.
+    """
     population, needs = problem.population, problem.method.needs
     found: dict[str, NDArray[np.int64]] = {}
     if "domains" in needs:
         found[DOMAIN] = population.home[users]
+        if judged:
+            stream = seeding.key(problem.config.run.seed, "support")
+            found[DOMAIN] = domains(population, users, stream, problem.config.data.support)
     if "key" in needs:
         stream, none = seeding.key(problem.config.run.seed, "own"), np.zeros(len(users), np.int64)
         found[KEY] = seeding.scores(stream, population.keys[users], none).view(np.int64)

@@ -136,7 +136,7 @@ def initial(problem: Problem) -> dict[str, Tensor]:
     width = population.features.shape[1]
     shown = torch.empty(0, width)
     if "public" in problem.method.needs:
-        shown = public.sample(population, config.run.seed, config.method.public_examples)
+        shown = public.sample(population, config)
     setup = Setup(
         head,
         problem.train,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fedmeta import across, seeding
 from fedmeta.gram import Geometry
 from fedmeta.kept import keep, look_up
-from fedmeta.population import Population, Rows
+from fedmeta.population import Population, Rows, homes
 from fedmeta.types import Examples, Task
 
 Indices = NDArray[np.int64]
@@ -136,16 +136,32 @@ def judging(population: Population, users: Indices, stream: int, support: int) -
 
 def judged_rows(population: Population, users: Indices, stream: int, support: int) -> Judged:
     """Which examples those tasks are made of."""
+    order, sizes = _shown(population, users, stream)
+    given = np.minimum(sizes, support)
+    if population.judge is None:
+        return Judged(order, given, order[:, support:], sizes - support)
+    every, counts = _padded(population.judge, users)
+    return Judged(order, given, _rows_of(population.judge, users, every), counts)
+
+
+def domains(population: Population, users: Indices, stream: int, support: int) -> Indices:
+    """The domain of most of what unseen users adapt on in :func:`judging`, ``(U,)``.
+
+    Examples that are scored have no say in it.
+    """
+    order, sizes = _shown(population, users, stream)
+    mine = np.arange(order.shape[1])[None, :] < np.minimum(sizes, support)[:, None]
+    return homes(population.store, np.nonzero(mine)[0], order[mine], len(users))
+
+
+def _shown(population: Population, users: Indices, stream: int) -> tuple[Indices, Indices]:
+    """Rows of unseen users in the order in which they adapt on them, and how many there are."""
     position, sizes = (
         _permuted(population, users, stream)
         if population.store.query is None
         else _padded(population.learn, users)
     )
-    order, given = _rows_of(population.learn, users, position), np.minimum(sizes, support)
-    if population.judge is None:
-        return Judged(order, given, order[:, support:], sizes - support)
-    every, counts = _padded(population.judge, users)
-    return Judged(order, given, _rows_of(population.judge, users, every), counts)
+    return _rows_of(population.learn, users, position), sizes
 
 
 def chunks(

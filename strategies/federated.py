@@ -97,13 +97,14 @@ class Federated(Strategy):
         """
         settings = self.problem.config
         server_round += self._before
-        ordered, first = OrderedSum(), ""
+        ordered, first, again = OrderedSum(), "", 0
         for reply in replies:
             if reply.has_error():
                 reason = message_error(reply)
             else:
                 term = wire.read_sum(reply)
                 reason = self._reason(term)
+                again += term.again
                 ordered.add(self._collected(term))
             first = first or reason
             if reason and settings.run.on_client_error == "fail":
@@ -119,7 +120,7 @@ class Federated(Strategy):
         # A sum of scalars is no longer an array.
         mean = {n: torch.from_numpy(np.asarray(v / ordered.weight)) for n, v in total.items()}
         self.state = loop.step(self.problem, self.state, mean)
-        return self._over(server_round, ordered.users, failed)
+        return self._over(server_round, ordered.users, failed, again)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -163,12 +164,14 @@ class Federated(Strategy):
     def summary(self) -> None:
         """Nothing to say: the config is in the run's folder."""
 
-    def _over(self, server_round: int, users: int, failed: int) -> tuple[ArrayRecord, MetricRecord]:
+    def _over(
+        self, server_round: int, users: int, failed: int, again: int = 0
+    ) -> tuple[ArrayRecord, MetricRecord]:
         """A round's training is over; the model is kept where no user replied in time."""
         self.state = self.state._replace(round=server_round)
         rounds, turn = self.problem.config.federation.rounds, self._turn
         seconds = time.perf_counter() - self._began
-        self._last = RoundDone(server_round, rounds, users, failed, seconds, None)
+        self._last = RoundDone(server_round, rounds, users, failed, seconds, None, again=again)
         if self._fleet is not None:
             self._clock = turn.clock
             self._last = self._last._replace(
