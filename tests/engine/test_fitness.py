@@ -101,7 +101,7 @@ class Slope:
     def minibatch(self, examples: Examples, step: int, size: int) -> Examples:
         return examples
 
-    def step(self, params: Params, examples: Examples, rate: float, ours: bool) -> Params:
+    def run(self, params: Params, examples: Examples, rate: float, steps: int, size: int) -> Params:
         raise NotImplementedError
 
 
