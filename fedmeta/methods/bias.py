@@ -8,15 +8,13 @@ from fedmeta.learner import Learner
 from fedmeta.methods.method import Defaults, Method, delta
 from fedmeta.types import Params, Task
 
-_ADAPTED = "output.bias"
+
+def _is_offset(name: str) -> bool:
+    return name == "output.bias"
 
 
 def _offset(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
-    rates = {
-        name: value.new_full(value.shape, inner.rate if name == _ADAPTED else 0.0)
-        for name, value in theta.items()
-    }
-    return descend(learner, theta, task.support, inner, rates)
+    return descend(learner, theta, task.support, inner, block=_is_offset)
 
 
 BIAS = Method(
@@ -28,5 +26,5 @@ BIAS = Method(
     contribute=delta,
     defaults=Defaults(rate=1.0, steps=10),
     general=True,
-    plain_adapting=True,
+    embeds=True,  # where the output layer is the first one, its offset has no name of its own
 )
