@@ -22,6 +22,7 @@ from fedmeta.learner import Model, Primal, is_aligned
 from fedmeta.methods import Method
 from fedmeta.methods.method import held
 from fedmeta.params import OWN, SHARE, part
+from fedmeta.trials import Course, courses, said
 from fedmeta.types import Examples, Params, Task, Update
 
 
@@ -125,26 +126,28 @@ def predict(
     """
     tail = _dual_tail(method, model, dual, training=False)
     task = task._replace(query=task.query._replace(y=torch.full_like(task.query.y, torch.nan)))
-    if tail is None:
-        return [_plainly(method, model, theta, task, trial, memory or {}) for trial in trials]
-    parts = geometry(task), anchors(tail, theta, task)
     own = memory or {}
-    return [_in_dual(method, model, tail, theta, parts, task, trial, own) for trial in trials]
+    parts = None if tail is None else (geometry(task), anchors(tail, theta, task))
+    found: dict[int, Tensor] = {}
+    for course in courses(method, trials):
+        if tail is None or parts is None:
+            logits = _plainly(method, model, theta, task, course, own)
+        else:
+            logits = _in_dual(method, model, tail, theta, parts, task, course, own)
+        found |= {n: logits[at] for n, at in zip(course.trials, course.at, strict=True)}
+    return [found[number] for number in range(len(trials))]
 
 
 def _plainly(
-    method: Method, model: Model, theta: Params, task: Task, trial: Trial, memory: Params
-) -> Tensor:
-    limited = Task(first(task.support, trial.shots), task.query)
-    learner = Primal(model, is_aligned(limited.support, trial.inner.batch))
+    method: Method, model: Model, theta: Params, task: Task, course: Course, memory: Params
+) -> list[Tensor]:
+    limited = Task(first(task.support, course.shots), task.query)
+    learner = Primal(model, is_aligned(limited.support, course.inner.batch))
 
-    def one(mine: Task, own: Params) -> Tensor:
-        start = held(method, theta, own)
-        if method.predict is not None:
-            return method.predict(learner, start, mine, trial.inner)
-        return learner.logits(method.adapt(learner, start, mine, trial.inner), mine.query)
+    def one(mine: Task, own: Params) -> list[Tensor]:
+        return said(method, learner, held(method, theta, own), mine, course)
 
-    found: Tensor = vmap(one)(limited, dict(memory))
+    found: list[Tensor] = vmap(one)(limited, dict(memory))
     return found
 
 
@@ -178,16 +181,13 @@ def _in_dual(
     theta: Params,
     parts: tuple[Geometry, Anchors],
     task: Task,
-    trial: Trial,
+    course: Course,
     memory: Params,
-) -> Tensor:
-    limited = Task(first(task.support, trial.shots), task.query)
-    aligned = is_aligned(limited.support, trial.inner.batch)
-    users, rows = Dual(model, tail, *parts, aligned), task_of(limited)
-    start = held(method, users.start(theta), memory)
-    if method.predict is not None:
-        return method.predict(users, start, rows, trial.inner)
-    return users.logits(method.adapt(users, start, rows, trial.inner), rows.query)
+) -> list[Tensor]:
+    limited = Task(first(task.support, course.shots), task.query)
+    aligned = is_aligned(limited.support, course.inner.batch)
+    users = Dual(model, tail, *parts, aligned)
+    return said(method, users, held(method, users.start(theta), memory), task_of(limited), course)
 
 
 def first(support: Examples, shots: int) -> Examples:

@@ -83,16 +83,36 @@ def descend(
     block: Callable[[str], bool] | None = None,
     first_order: bool = False,
 ) -> Params:
-    """A user's parameters after ``inner.steps`` steps from ``theta``: the end of :func:`path`."""
+    """A user's parameters after ``inner.steps`` steps from ``theta``: the end of :func:`walk`."""
     phi = theta
+    for after in walk(learner, theta, examples, inner, rates, block, first_order):
+        phi = after
+    return phi
+
+
+def walk(
+    learner: Downhill,
+    theta: Params,
+    examples: Examples,
+    inner: Inner,
+    rates: Params | Rates | None = None,
+    block: Callable[[str], bool] | None = None,
+    first_order: bool = False,
+) -> Iterator[Params]:
+    """``theta``, and a user's parameters after each step from there, for one look at each.
+
+    A step may write over what the one before it has yielded. Arguments as of :func:`path`, whose
+    yields stay what they are.
+    """
+    phi = theta
+    yield phi
     if rates is None and block is None and not (inner.mu or inner.momentum or first_order):
         for step in range(inner.steps):
             mine = learner.minibatch(examples, step, inner.batch)
             phi = learner.step(phi, mine, inner.rate, ours=step > 0)
-        return phi
-    for after in path(learner, theta, examples, inner, rates, block, first_order):
-        phi = after
-    return phi
+            yield phi
+        return
+    yield from path(learner, theta, examples, inner, rates, block, first_order)
 
 
 def path(

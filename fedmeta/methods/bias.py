@@ -3,9 +3,11 @@
 What personalization buys beyond a user's base rate has to show against this.
 """
 
-from fedmeta.inner import Inner, descend
+from collections.abc import Iterator
+
+from fedmeta.inner import Inner, walk
 from fedmeta.learner import Learner
-from fedmeta.methods.method import Defaults, Method, delta
+from fedmeta.methods.method import Defaults, Method, delta, ending
 from fedmeta.types import Params, Task
 
 
@@ -13,8 +15,8 @@ def _is_offset(name: str) -> bool:
     return name == "output.bias"
 
 
-def _offset(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
-    return descend(learner, theta, task.support, inner, block=_is_offset)
+def _walk(learner: Learner, theta: Params, task: Task, inner: Inner) -> Iterator[Params]:
+    return walk(learner, theta, task.support, inner, block=_is_offset)
 
 
 BIAS = Method(
@@ -22,7 +24,8 @@ BIAS = Method(
     family="baseline",
     source="global model + per-user offset",
     communicates="delta of the head",
-    adapt=_offset,
+    adapt=ending(_walk),
+    walk=_walk,
     contribute=delta,
     defaults=Defaults(rate=1.0, steps=10),
     general=True,

@@ -6,20 +6,24 @@ norm or an inner product of weights would mean something else in other coordinat
 needs the weights themselves says so with ``plain``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from fedmeta.inner import Inner, descend
+from fedmeta.inner import Inner, descend, walk
 from fedmeta.learner import Learner
 from fedmeta.params import subtract
 from fedmeta.types import Params, Task
 
 Adapt = Callable[[Learner, Params, Task, Inner], Params]
 """``(learner, theta, task, inner) -> phi``: a user's own parameters, from the support set."""
+
+Walk = Callable[[Learner, Params, Task, Inner], Iterator[Params]]
+"""As :data:`Adapt`, step by step: where it starts, and what the user has after each of
+``inner.steps`` steps, of which one may write over the one before."""
 
 Contribute = Callable[[Learner, Params, Task, Inner], dict[str, Tensor]]
 """``(learner, theta, task, inner) -> what leaves the user`` (a direction of descent) ``and what
@@ -102,6 +106,8 @@ class Method:
         source: the paper.
         communicates: what leaves a user, in words.
         adapt: how a new user personalizes; it never sees labels of the query.
+        walk: ``adapt`` step by step, where more steps are the same descent, continued: the n-th
+            that it yields is what ``adapt`` gives for n steps. None where that is not so.
         contribute: what a training user sends; None where there is no federation. It is always
             a direction of descent, so that for ``theta - phi`` one step of SGD at rate 1 is
             federated averaging.
@@ -158,6 +164,7 @@ class Method:
     keeps: str = "nothing"
     newcomer: str = "adapts on the support set"
     cost: str = "as FedAvg"
+    walk: Walk | None = None
     splits: bool = False
     general: bool = False
     start: Callable[[Setup], dict[str, Tensor]] | None = None
@@ -189,6 +196,23 @@ def held(method: Method, theta: Params, memory: Params) -> dict[str, Tensor]:
 def fine_tune(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
     """The adaptation of most methods: descend on the support set."""
     return descend(learner, theta, task.support, inner)
+
+
+def fine_tuning(learner: Learner, theta: Params, task: Task, inner: Inner) -> Iterator[Params]:
+    """:func:`fine_tune` step by step."""
+    return walk(learner, theta, task.support, inner)
+
+
+def ending(steps: Walk) -> Adapt:
+    """The adaptation that is the end of a walk."""
+
+    def adapt(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
+        phi = theta
+        for after in steps(learner, theta, task, inner):
+            phi = after
+        return phi
+
+    return adapt
 
 
 def no_adaptation(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
