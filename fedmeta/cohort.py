@@ -21,6 +21,7 @@ from fedmeta.inner import Inner
 from fedmeta.learner import Model, Primal, is_aligned
 from fedmeta.methods import Method
 from fedmeta.methods.method import held
+from fedmeta.own_layer import parted, whole
 from fedmeta.params import OWN, SHARE, part
 from fedmeta.trials import Course, courses, said
 from fedmeta.types import Examples, Params, Task, Update
@@ -71,8 +72,7 @@ def contribute(
         raise ValueError(f"method {method.name!r} does not federate: it has nothing to contribute")
     step = method.contribute
     aligned = is_aligned(task.support, inner.batch)
-    tail = _dual_tail(method, model, dual, training=True)
-
+    tail, gap = _dual_tail(method, model, dual, training=True), None
     if tail is None:
 
         def plain(mine: Task, own: Params) -> dict[str, Tensor]:
@@ -80,8 +80,10 @@ def contribute(
 
         sent: dict[str, Tensor] = vmap(plain)(task, dict(memory or {}))
     else:
-        users = Dual(model, tail, gram or geometry(task), anchors(tail, theta, task), aligned)
-        start = held(method, users.start(theta), memory or {})
+        mine, gap = parted(tail, theta, memory or {})
+        own = None if gap is None else gap.anchors(task)
+        users = Dual(model, tail, gram or geometry(task), anchors(tail, theta, task), aligned, own)
+        start = held(method, users.start(theta), mine)
         sent = step(users, start, task_of(task), inner)
     finite = _finite(sent)
     if not bool(finite.all()):
@@ -90,11 +92,13 @@ def contribute(
         if not bool(finite.any()):
             nothing = {name: torch.zeros_like(p, dtype=torch.float64) for name, p in theta.items()}
             return Update(nothing, torch.zeros((), dtype=torch.float64), finite, {})
-        own = {name: value[finite] for name, value in (memory or {}).items()}
-        others = _of(task, finite)
+        others, had = _of(task, finite), {n: v[finite] for n, v in (memory or {}).items()}
         left = None if gram is None else Geometry(*(side[finite] for side in gram))
-        found = contribute(method, model, theta, others, inner, rest, left, dual, own, apart)
+        found = contribute(method, model, theta, others, inner, rest, left, dual, had, apart)
         return found._replace(finite=finite)
+    kept = part(sent, lambda name: not _leaves(name))
+    if tail is not None and f"{OWN}{tail.layer}.weight" in held(method, theta, {}):
+        kept = whole(tail, theta, kept, gap, task)
     leaves, weights = _weigh(part(sent, _leaves), weight)
     if apart:
         total: dict[str, Tensor] = {**leaves, SHARE: weights}
@@ -103,7 +107,7 @@ def contribute(
     else:
         total = sum_over_users(tail, leaves, task)
     total = {name: value.double() for name, value in total.items()}
-    return Update(total, weights.double().sum(), finite, part(sent, lambda n: not _leaves(n)))
+    return Update(total, weights.double().sum(), finite, kept)
 
 
 def predict(
@@ -202,7 +206,7 @@ def first(support: Examples, shots: int) -> Examples:
 def has_dual(method: Method, model: Model, training: bool) -> bool:
     """Whether the dual form of the first layer serves the method with the head."""
     tail = model.head.tail
-    plain = method.plain or (method.plain_training if training else method.plain_adapting)
+    plain = method.plain or (training and method.plain_training)
     return tail is not None and not plain and not (method.embeds and tail.embed is None)
 
 

@@ -32,6 +32,7 @@ from fedmeta.columns import add_at, scatter, take
 from fedmeta.gram import Anchors, Geometry, geometry
 from fedmeta.heads import Tail, linear
 from fedmeta.learner import Alone, Model, batch
+from fedmeta.own_layer import MINE
 from fedmeta.params import add
 from fedmeta.types import Examples, Params, Task
 
@@ -52,13 +53,21 @@ class Dual:
     """
 
     def __init__(
-        self, model: Model, tail: Tail, gram: Geometry, anchor: Anchors, aligned: bool
+        self,
+        model: Model,
+        tail: Tail,
+        gram: Geometry,
+        anchor: Anchors,
+        aligned: bool,
+        own: Anchors | None = None,
     ) -> None:
-        """``gram`` and ``anchor`` are those of the chunk's task."""
+        """``gram`` and ``anchor`` are those of the chunk's task, ``own`` of users' layers."""
         self.value, self.tail, self.aligned = model.loss, tail, aligned
         self.weight = f"{tail.layer}.weight"
         self.gram = {"support": gram.support, "query": gram.query}
         self.anchor = {"support": anchor.support, "query": anchor.query}
+        self.mine = self.weight + MINE
+        self.own = {} if own is None else {"support": own.support, "query": own.query}
 
     def start(self, theta: Params) -> dict[str, Tensor]:
         """The server's parameters, one copy per user; the first layer is at the anchors."""
@@ -74,6 +83,8 @@ class Dual:
         """First-layer outputs ``(U, H, N)`` of the rows."""
         z = params.get(f"anchor@{rows.side}", self.anchor[rows.side])
         gram = self.gram[rows.side]
+        if self.mine in params:
+            z = z + params[self.mine] * self.own[rows.side]
         if rows.at is not None:
             z, gram = take(z, rows.at), take(gram, rows.at)
         return torch.baddbmm(z, params[self.weight], gram) if self.weight in params else z
@@ -155,12 +166,18 @@ class Dual:
         query = f"{self.weight}@query"
         if query in a and query in b:
             raise ValueError("inner products of query gradients with each other are not kept")
+        if self.mine in a and self.mine in b:
+            raise ValueError("inner products of users' own layers with each other are not kept")
         terms = [a[name] * b[name] for name in a if name in b and name != self.weight]
         if self.weight in a and self.weight in b:
             terms.append((a[self.weight] @ self.gram["support"]) * b[self.weight])
         for one, other in ((a, b), (b, a)):
             if self.weight in one and query in other:
                 terms.append((one[self.weight] @ self.gram["query"]) * other[query])
+            if self.mine in one:
+                for name, side in ((self.weight, "support"), (query, "query")):
+                    if name in other:
+                        terms.append(one[self.mine] * self.own[side] * other[name])
         return torch.stack([term.flatten(1).sum(1) for term in terms]).sum(0)
 
     def bend(self, params: Params, examples: Examples, v: Params) -> dict[str, Tensor]:
@@ -172,7 +189,8 @@ class Dual:
 
     def through(self, function: Callable[[Params], Tensor], params: Params) -> dict[str, Tensor]:
         """See :class:`fedmeta.learner.Learner`: the derivative is taken at the anchors."""
-        free = {name: value for name, value in params.items() if name != self.weight}
+        fixed = (self.weight, self.mine)
+        free = {name: value for name, value in params.items() if name not in fixed}
         free |= {f"anchor@{side}": z for side, z in self.anchor.items()}
         # Users are independent: the gradient of the sum is each user's own.
         g = grad(lambda at: function({**params, **at}).sum())(free)

@@ -77,6 +77,5 @@ APFL = Method(
     cost="twice FedAvg's gradients",
     general=True,
     own=_own,
-    plain_training=True,
     embeds=True,  # a newcomer's mixture in the dual form needs parameters behind the first layer
 )

@@ -47,6 +47,5 @@ LG_FEDAVG = Method(
     newcomer="adapts the common first trunk and the output layer",
     cost="as FedAvg, less the trunk's bytes",
     own=_own,
-    plain_training=True,
     needs=frozenset({"trunk"}),
 )

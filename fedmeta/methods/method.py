@@ -133,10 +133,8 @@ class Method:
         reports: figures of an adapted user that are reported beside his scores, by name.
         plain: whether it needs the weights themselves (a rate for each, their norms, their
             products), which rules out the dual form of the first layer.
-        plain_training: whether training alone does: users then own a first layer, or descend on
-            the query; a newcomer, who adapts from the server's parameters on the support set,
-            has the dual form.
-        plain_adapting: whether only a newcomer's adaptation does.
+        plain_training: whether training alone does: users descend on the query, say; a newcomer,
+            who adapts from the server's parameters on the support set, has the dual form.
         embeds: whether it asks for what the trunk makes of the features, which rules out the dual
             form where there is no trunk.
         batches: whether it can take minibatches.
@@ -176,7 +174,6 @@ class Method:
     reports: Mapping[str, Report] = field(default_factory=dict)
     plain: bool = False
     plain_training: bool = False
-    plain_adapting: bool = False
     embeds: bool = False
     batches: bool = True
     needs: frozenset[str] = frozenset()
