@@ -122,8 +122,7 @@ def predict(
     """Query logits ``(U, C, Q)`` of a chunk of new users after adaptation, for each trial.
 
     ``memory`` is what the users own, ``(U, ...)`` each, None for nothing. A trial with 0 shots is
-    the un-adapted model. The labels of the query are taken away before a
-    method sees it: one that looked at them would find NaN.
+    the un-adapted model. A method that looked at the labels of the query would find NaN.
 
     Raises:
         ValueError: the dual form is forced where it does not apply.

@@ -4,10 +4,10 @@ All methods get the same users, the same head and the same number of inner steps
 support sets; those that part their examples get as many query examples in addition, which is
 what their outer gradient costs.
 
-A step costs what an update with twice the steps takes longer, divided by the steps that it has more:
-what an update pays once (products of the features, the gradient on the query) is not in it. It is
-processor time of one thread, the least of several turns, so that other work on the machine matters
-little. For methods that do not descend it is zero, give or take the clock.
+A step costs what an update with five times the steps takes longer, divided by the steps that it
+has more: what an update pays once (products of the features, the gradient on the query) is not in
+it. It is processor time of one thread, the least of several turns; still, on a busy machine two
+methods that do the same differ by half. For methods that do not descend it is zero, give or take.
 """
 
 import time
@@ -75,14 +75,14 @@ def rows(
         yield row(METHODS[name], found, step_alone(name))
 
 
-def step_alone(name: str, turns: int = 9) -> float:
-    """Processor seconds of one more inner step of one user: what twice the steps cost more."""
+def step_alone(name: str, turns: int = 15) -> float:
+    """Processor seconds of one more inner step of one user: what more of them cost more."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         once = work(name)
-        twice = once._replace(inner=replace(once.inner, steps=2 * STEPS))
-        sides = [_job(what, 0, chunks=1) for what in (once, twice)]
+        long = once._replace(inner=replace(once.inner, steps=5 * STEPS))
+        sides = [_job(what, 0, chunks=1) for what in (once, long)]
         users = [side() for side in sides]  # first calls allocate and load
         least = [float("inf"), float("inf")]
         for _ in range(turns):
@@ -92,7 +92,7 @@ def step_alone(name: str, turns: int = 9) -> float:
                 least[number] = min(least[number], time.process_time() - began)
     finally:
         torch.set_num_threads(before)
-    return (least[1] - least[0]) / STEPS / users[0]
+    return (least[1] - least[0]) / (4 * STEPS * users[0])
 
 
 def row(method: Method, found: Mapping[str, Best], alone: float) -> dict[str, Any]:
