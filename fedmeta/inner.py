@@ -104,15 +104,11 @@ def walk(
     A step may write over what the one before it has yielded. Arguments as of :func:`path`, whose
     yields stay what they are.
     """
-    phi = theta
-    yield phi
+    yield theta
     if rates is None and block is None and not (inner.mu or inner.momentum or first_order):
-        for step in range(inner.steps):
-            mine = learner.minibatch(examples, step, inner.batch)
-            phi = learner.step(phi, mine, inner.rate, ours=step > 0)
-            yield phi
-        return
-    yield from path(learner, theta, examples, inner, rates, block, first_order)
+        yield from learner.run(theta, examples, inner.rate, inner.steps, inner.batch)
+    else:
+        yield from path(learner, theta, examples, inner, rates, block, first_order)
 
 
 def path(

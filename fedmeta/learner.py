@@ -4,7 +4,7 @@
 form, by automatic differentiation of the head. The dual form is in :mod:`fedmeta.dual`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 import torch
@@ -47,10 +47,12 @@ class Downhill(Protocol):
         """Gradient of :meth:`loss` with respect to the head's parameters."""
         ...
 
-    def step(self, params: Params, examples: Examples, rate: float, ours: bool) -> Params:
-        """Parameters after one plain step against :meth:`grad`.
+    def run(
+        self, params: Params, examples: Examples, rate: float, steps: int, size: int
+    ) -> Iterator[Params]:
+        """Parameters after each of the plain steps against :meth:`grad` on its :meth:`minibatch`.
 
-        ``ours`` says that nobody else needs ``params``, so that they may be written to.
+        A step may write over what the one before it has yielded.
         """
         ...
 
@@ -128,9 +130,11 @@ class Primal:
         found: dict[str, Tensor] = grad(lambda free: self.loss(free, examples))(model)
         return found
 
-    def step(self, params: Params, examples: Examples, rate: float, ours: bool) -> Params:
+    def run(
+        self, params: Params, examples: Examples, rate: float, steps: int, size: int
+    ) -> Iterator[Params]:
         """See :class:`Learner`."""
-        return add(params, self.grad(params, examples), -rate)
+        return plainly(self, params, examples, rate, steps, size)
 
     def dot(self, a: Params, b: Params) -> Tensor:
         """See :class:`Learner`."""
@@ -152,6 +156,15 @@ class Primal:
             return examples
         at, weight = batch(examples.weight, step, size, self.aligned)
         return Examples(examples.x[at], examples.y[:, at], weight)
+
+
+def plainly(
+    learner: Downhill, params: Params, examples: Examples, rate: float, steps: int, size: int
+) -> Iterator[Params]:
+    """:meth:`Downhill.run`, one gradient after the other."""
+    for step in range(steps):
+        params = add(params, learner.grad(params, learner.minibatch(examples, step, size)), -rate)
+        yield params
 
 
 def batch(weight: Tensor, step: int, size: int, aligned: bool) -> tuple[slice | Tensor, Tensor]:
