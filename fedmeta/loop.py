@@ -25,6 +25,7 @@ from fedmeta.methods.method import held
 from fedmeta.outer import ServerState, advance, begin
 from fedmeta.params import DOMAIN, KEY, OWN, SHARE, add, part
 from fedmeta.population import Population
+from fedmeta.privacy import example
 from fedmeta.problem import Problem, initial
 from fedmeta.tasks import Draw, draw, drawn_tasks, products
 from fedmeta.types import Examples, Params, Task
@@ -139,7 +140,10 @@ def train(
             made = generation.issue(problem, state.meta, np.array([user]))
             given = {n: v[0] for n, v in made.items()} or state.meta
             start = held(method, given, memory.get(user, {}) | facts)
-            sent = method.contribute(Primal(problem.model), start, mine, inner)
+            if example.applies(config):
+                sent = example.alone(problem, given, user, round_number)
+            else:
+                sent = method.contribute(Primal(problem.model), start, mine, inner)
             memory[user] = part(sent, lambda name: name.startswith(OWN))
             leaves = part(sent, lambda name: not name.startswith((OWN, SHARE)))
             w = (1.0 if share is None else float(share)) * float(sent.get(SHARE, 1.0))

@@ -18,6 +18,7 @@ from fedmeta.losses import LOSSES
 from fedmeta.methods import METHODS, Method
 from fedmeta.methods.method import Setup
 from fedmeta.population import Population, populate
+from fedmeta.privacy.example_refusals import check_example
 
 Progress = Callable[[int, int], None]
 
@@ -117,6 +118,8 @@ def build(config: Config, progress: Progress | None = None) -> Problem:
     )
     method, given = METHODS[config.method.name], config.method
     fitness.check(method, head.init(torch.Generator()), population, config)
+    if config.privacy.unit == "example":
+        check_example(method, population, config)
     mu = given.mu if method.proximal else 0.0
     train = Inner(given.rate, given.steps, given.batch, given.momentum, mu, given)
     adapt = replace(train, rate=given.adapt_rate, steps=given.adapt_steps)

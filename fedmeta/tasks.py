@@ -87,6 +87,23 @@ def training(
     return drawn_tasks(population, draw(population, users, stream, support, query, splits))
 
 
+def whole(population: Population, users: Indices, splits: bool) -> Task:
+    """All that training users may learn from, in the order of the data, under no draw.
+
+    Where episodes have a support and a query of their own these are the two sides, or with
+    ``splits`` False the support has both; elsewhere the query is empty.
+    """
+    if population.store.query is None:
+        rows, given = population.learn, population.learn.sizes(users)
+    else:
+        rows, given = _all(population), population.store.sizes()[users]
+        given = population.learn.sizes(users) if splits else given
+    position, sizes = _padded(rows, users)
+    drawn = _rows_of(rows, users, position)
+    asked = sizes - given
+    return drawn_tasks(population, Draw(users, drawn, given, asked, given, None))
+
+
 def drawn_tasks(population: Population, drawn: Draw) -> Task:
     """The tasks of a draw, stacked over its users."""
     return Task(
