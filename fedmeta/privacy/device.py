@@ -6,6 +6,7 @@ two can be held against each other. Opacus' own engine is not asked for any of t
 and divisor from the number of records, which is private.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -109,7 +110,10 @@ def opacus_descend(
     try:
         for step, rows in enumerate(chosen):
             at = torch.as_tensor(rows, dtype=torch.int64, device=x.device)
-            inside.backward(optimizer, x[at], y[at])
+            with warnings.catch_warnings():
+                # Features need no gradients, which is as it should be.
+                warnings.filterwarnings("ignore", message="Full backward hook is firing")
+                inside.backward(optimizer, x[at], y[at])
             optimizer.given = [
                 noise(step, name, p.shape).to(p) * (multiplier * clip)
                 for name, p in zip(names, optimizer.params, strict=True)
