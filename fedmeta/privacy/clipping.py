@@ -71,7 +71,7 @@ def by_factors(
     z = torch.baddbmm(params[bias][..., None], params[weight], x.mT)
     error, rest = _errors(model, tail, params, z, examples.y)
     rest = part(rest, wanted)
-    length = x.square().sum(-1) * wanted(weight) + float(wanted(bias))
+    length = torch.linalg.vector_norm(x, dim=-1).square() * wanted(weight) + float(wanted(bias))
     squares = error.square().sum(-2) * length
     for g in rest.values():
         squares = squares + g.square().flatten(2).sum(-1)

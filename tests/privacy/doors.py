@@ -83,7 +83,9 @@ def written_out(run: Problem, theta: Params, door: Noisy, user: int) -> dict[str
         for record in np.flatnonzero(door.sides[side].chosen[step][user]).tolist():
             free = {name: phi[name].clone().requires_grad_() for name in wanted}
             with torch.enable_grad():
-                logits = run.model.head.logits({**phi, **free}, examples.x[user, record : record + 1])
+                logits = run.model.head.logits(
+                    {**phi, **free}, examples.x[user, record : record + 1]
+                )
                 loss = run.model.loss.value(
                     logits, examples.y[user][:, record : record + 1], torch.ones(1).double()
                 )
