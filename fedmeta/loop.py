@@ -61,7 +61,8 @@ def prepared(
     """:func:`tasks_of`, and the inner products of their features where these are kept."""
     drawn = _draw(problem, users, round_number)
     wanted = cohort.has_dual(problem.method, problem.model, training=True)
-    gram = products(problem.population, drawn) if wanted else None
+    norms = problem.privacy.guards_users and problem.method.splits
+    gram = products(problem.population, drawn, norms) if wanted else None
     return drawn_tasks(problem.population, drawn), gram
 
 
