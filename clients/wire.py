@@ -28,6 +28,7 @@ class Order(NamedTuple):
         chunk: number of the chunk in the round, by which replies are put in order.
         users: indices of the users.
         rates, steps, shots: for `evaluate`, the trials.
+        clip: for `train`, the largest norm of what a user sends; 0: no bound.
     """
 
     round: int
@@ -36,6 +37,7 @@ class Order(NamedTuple):
     rates: Sequence[float] = ()
     steps: Sequence[int] = ()
     shots: Sequence[int] = ()
+    clip: float = 0.0
 
 
 class Sum(NamedTuple):

@@ -14,14 +14,15 @@ from torch import Tensor
 from torch.func import vmap
 
 from fedmeta.dual import Dual, task_of
-from fedmeta.gram import Anchors, Geometry, anchors, geometry
+from fedmeta.gram import Anchors, Geometry, anchors, geometry, those
 from fedmeta.gram import total as sum_over_users
 from fedmeta.heads import Tail
 from fedmeta.inner import Inner
 from fedmeta.learner import Model, Primal, is_aligned
 from fedmeta.methods import Method
 from fedmeta.methods.method import held
-from fedmeta.params import OWN, SHARE, part
+from fedmeta.params import OWN, SHARE, part, weighed
+from fedmeta.privacy.clip import Clip, Coordinates, clipped
 from fedmeta.types import Examples, Params, Task, Update
 
 
@@ -43,6 +44,7 @@ def contribute(
     dual: bool | None = None,
     memory: Params | None = None,
     apart: bool = False,
+    clip: Clip | None = None,
 ) -> Update:
     """The weighted sum of the contributions of a chunk of users.
 
@@ -58,6 +60,7 @@ def contribute(
         memory: what the users own, ``(U, ...)`` each; None: newcomers all.
         apart: return the contributions ``(finite users, ...)`` times their weights, which stand
             under ``share/``, instead of the sum. In the plain form only.
+        clip: the bound on what each user sends, over all names, before it is summed; None: none.
 
     Returns:
         Sums in float64, without users whose contribution is not finite; what the others keep.
@@ -79,7 +82,8 @@ def contribute(
 
         sent: dict[str, Tensor] = vmap(plain)(task, dict(memory or {}))
     else:
-        users = Dual(model, tail, gram or geometry(task), anchors(tail, theta, task), aligned)
+        gram = gram or geometry(task)
+        users = Dual(model, tail, gram, anchors(tail, theta, task), aligned)
         start = held(method, users.start(theta), memory or {})
         sent = step(users, start, task_of(task), inner)
     finite = _finite(sent)
@@ -91,10 +95,12 @@ def contribute(
             return Update(nothing, torch.zeros((), dtype=torch.float64), finite, {})
         own = {name: value[finite] for name, value in (memory or {}).items()}
         others = _of(task, finite)
-        left = None if gram is None else Geometry(*(side[finite] for side in gram))
-        found = contribute(method, model, theta, others, inner, rest, left, dual, own, apart)
+        left = None if gram is None else those(gram, finite)
+        found = contribute(method, model, theta, others, inner, rest, left, dual, own, apart, clip)
         return found._replace(finite=finite)
-    leaves, weights = _weigh(part(sent, _leaves), weight)
+    leaves, weights = weighed(part(sent, _leaves), weight)
+    if clip is not None:
+        leaves = clipped(leaves, clip, Coordinates(tail, task, gram) if tail and gram else None)
     if apart:
         total: dict[str, Tensor] = {**leaves, SHARE: weights}
     elif tail is None:
@@ -231,17 +237,3 @@ def _finite(leaves: Params) -> Tensor:
 def _of(task: Task, users: Tensor) -> Task:
     """The stacked tasks of some users."""
     return Task(*(Examples(*(field[users] for field in side)) for side in task))
-
-
-def _weigh(leaves: Params, weight: Tensor | None) -> tuple[Params, Tensor]:
-    """Leaves times the users' weights, and those weights; a share that was sent is part of them."""
-    share = leaves.get(SHARE)
-    leaves = part(leaves, lambda name: name != SHARE)
-    some = next(iter(leaves.values()))
-    if weight is None and share is None:
-        return leaves, some.new_ones(len(some))
-    weights = some.new_ones(len(some)) if weight is None else weight.to(some)
-    weights = weights if share is None else weights * share
-    return {
-        name: value * weights.view(-1, *(1,) * (value.dim() - 1)) for name, value in leaves.items()
-    }, weights

@@ -15,6 +15,9 @@ from fedmeta import generation, loop, tasks
 from fedmeta.cohort import Trial
 from fedmeta.metrics import METRICS
 from fedmeta.outer import ServerState, begin
+from fedmeta.privacy.chance import Chance
+from fedmeta.privacy.release import clip_of
+from fedmeta.privacy.rounds import mean_of
 from fedmeta.problem import Problem, initial
 from strategies import judging
 from strategies.checkpoint import Progress
@@ -40,6 +43,7 @@ class Federated(Strategy):
         listener: Listener = ignore,
         resumed: Progress | None = None,
         save: Callable[[Progress], None] | None = None,
+        chance: Chance | None = None,
     ) -> None:
         """Starts at the seeded initialization of the problem, or where a run was left.
 
@@ -48,8 +52,12 @@ class Federated(Strategy):
             listener: told about every round.
             resumed: where an earlier run was left.
             save: called after every round that is to be saved.
+            chance: where noise and secret cohorts come from; None: the seed of the run.
         """
         self.problem, self.listener, self._save = problem, listener, save
+        self._chance, privacy = chance, problem.privacy
+        # A run that ends when a user fails would tell of his data.
+        self._fails = problem.config.run.on_client_error == "fail" and not privacy.guards_users
         if resumed is None:
             state: ServerState = begin(initial(problem), problem.config.server)
             resumed = Progress(state, (-np.inf, 0, state.meta), [])
@@ -69,14 +77,16 @@ class Federated(Strategy):
         """One message for each chunk of the round's cohort."""
         settings, population = self.problem.config, self.problem.population
         server_round += self._before
-        users = loop.cohort_of(population, settings, server_round)
+        users = loop.cohort_of(population, settings, server_round, self._chance)
+        clip = clip_of(self.problem.privacy, self.state.privacy)
         nodes, self._asked = nodes_of(grid), len(users)
         self._began = time.perf_counter()
         self._chunks = tasks.chunks(population, users, settings.federation.chunk)
         if self.problem.method.generator is not None:
             arrays = ArrayRecord()  # what is common stays here; each user is sent what is his
         for number, chunk in enumerate(self._chunks):
-            order = wire.Order(server_round, number, chunk.tolist())
+            norm = clip.norm if clip else 0.0
+            order = wire.Order(server_round, number, chunk.tolist(), clip=norm)
             node = nodes[number % len(nodes)]
             made = generation.issue(self.problem, self.state.meta, chunk)
             record = wire.arrays(made) if made else None
@@ -101,17 +111,18 @@ class Federated(Strategy):
                 reason = self._reason(term)
                 ordered.add(self._collected(term))
             first = first or reason
-            if reason and settings.run.on_client_error == "fail":
+            if reason and self._fails:
                 raise ClientError(f"round {server_round}: {reason}")
         total, failed = ordered.finish(), self._asked - ordered.users
         first = first or "no reply in time"
-        if failed and settings.run.on_client_error == "fail":
+        if failed and self._fails:
             raise ClientError(f"round {server_round}: {failed} users are missing: {first}")
-        if not ordered.weight > 0:
+        if not ordered.weight > 0 and not self.problem.privacy.guards_users:
             raise ClientError(f"round {server_round}: every client failed; first: {first}")
         # A sum of scalars is no longer an array.
-        mean = {n: torch.from_numpy(np.asarray(v / ordered.weight)) for n, v in total.items()}
-        self.state = loop.step(self.problem, self.state, mean)
+        summed = {name: torch.from_numpy(np.asarray(value)) for name, value in total.items()}
+        mean, carried = mean_of(self.problem, self.state, summed, ordered.weight, self._chance)
+        self.state = loop.step(self.problem, self.state, mean)._replace(privacy=carried)
         seconds = time.perf_counter() - self._began
         rounds = settings.federation.rounds
         self._last = RoundDone(server_round, rounds, ordered.users, failed, seconds, None)

@@ -27,7 +27,7 @@ class Event(NamedTuple):
 
     noise_multiplier: float
     sampling_rate: float = 1.0
-    count: int = 1
+    count: int = 1  # type: ignore[assignment]  # a tuple's own count() is never asked for
 
 
 Charge = tuple[tuple[Event, ...], ...]
@@ -145,8 +145,31 @@ def plan(config: Config, users: int, broken: Sequence[str] = ()) -> Privacy:
             f" {settings.unit!r} it must be above 0, since nothing is protected without noise; set"
             " it, 1 for example, or set privacy.unit = 'off'"
         )
+    _check_place(config)
     privacy = made(config, users)
     return replace(privacy, broken=(*privacy.broken, *broken))
+
+
+def _check_place(config: Config) -> None:
+    """Refuse settings that the mechanism does not have, which would seem to do something."""
+    given = config.privacy
+    asked = f"privacy.unit = {given.unit!r} with privacy.mechanism = {given.mechanism!r}"
+    central = (given.unit, given.mechanism) == ("user", "gaussian")
+    for key, value, fits, serves in (
+        ("adaptive-quantile", given.adaptive_quantile, central, "'user' with 'gaussian'"),
+        ("noise-cohort-size", given.noise_cohort_size, central, "'user' with 'gaussian'"),
+        ("bands", given.bands - 1, given.mechanism == "banded", "'user' with 'banded'"),
+        ("expected-batch", given.expected_batch, given.unit == "example", "'example'"),
+    ):
+        if value and not fits:
+            raise ConfigError(
+                f"privacy.{key}: serves {serves} alone, and here is {asked}; leave it out"
+            )
+    if given.sampling_rate and given.unit == "user" and not central:
+        raise ConfigError(
+            f"privacy.sampling-rate = {given.sampling_rate:g}: {asked} takes users in turn, which"
+            " amplifies nothing; leave it at 0"
+        )
 
 
 def _central(config: Config, users: int) -> Privacy:
