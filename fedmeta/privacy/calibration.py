@@ -62,8 +62,6 @@ def times_within(budget: float, delta: float, charge_of: Callable[[int], Charge]
     while not_fits - fits > 1:
         middle = (fits + not_fits) // 2
         fits, not_fits = (
-            (middle, not_fits)
-            if epsilon(charge_of(middle), delta) <= budget
-            else (fits, middle)
+            (middle, not_fits) if epsilon(charge_of(middle), delta) <= budget else (fits, middle)
         )
     return fits
