@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from clients import memory, wire
 from fedmeta import cohort, config, evaluation, loop, tasks
-from fedmeta.privacy import rounds
+from fedmeta.privacy import example, rounds
 from fedmeta.privacy.clip import Clip
 from fedmeta.problem import Problem, build
 from fedmeta.types import Params, Update
@@ -76,6 +76,8 @@ def contribution(
     updates: list[Update] = []
     given = problem.config.data
     pending = tasks.batches(problem.population, users, given.support + given.query)
+    if example.applies(problem.config):
+        pending = example.batches(problem, users, theta)
     while pending:
         group = pending.pop(0)
         try:
@@ -129,6 +131,8 @@ def _update(
     store: Path,
     made: Params,
 ) -> Update:
+    if example.applies(problem.config):
+        return example.contribute(problem, theta, users, order.round)
     method, ids = problem.method, [problem.population.store.ids[user] for user in users]
     task, gram = loop.prepared(problem, users, order.round)
     weight = loop.weights_of(problem, task)

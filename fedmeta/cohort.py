@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from fedmeta.dual import Dual, task_of
-from fedmeta.gram import Anchors, Geometry, anchors, geometry
+from fedmeta.gram import Anchors, Geometry, anchors, geometry, those
 from fedmeta.gram import total as sum_over_users
 from fedmeta.heads import Tail
 from fedmeta.inner import Inner
@@ -95,7 +95,7 @@ def contribute(
             return Update(nothing, torch.zeros((), dtype=torch.float64), finite, {})
         own = {name: value[finite] for name, value in (memory or {}).items()}
         others = _of(task, finite)
-        left = None if gram is None else Geometry(*(side[finite] for side in gram))
+        left = None if gram is None else those(gram, finite)
         found = contribute(method, model, theta, others, inner, rest, left, dual, own, apart, clip)
         return found._replace(finite=finite)
     leaves, weights = weighed(part(sent, _leaves), weight)

@@ -25,7 +25,7 @@ from fedmeta.methods.method import held
 from fedmeta.outer import ServerState, advance, begin
 from fedmeta.params import DOMAIN, KEY, OWN, SHARE, add, part
 from fedmeta.population import Population
-from fedmeta.privacy import rounds
+from fedmeta.privacy import example, rounds
 from fedmeta.privacy.chance import Chance
 from fedmeta.privacy.clip import clipped
 from fedmeta.privacy.release import clip_of
@@ -42,7 +42,7 @@ def cohort_of(
     Where users are protected, they come by chance or in turn, as the mechanism has it; ``chance``
     is where the first comes from, None: the seed of the run.
     """
-    if config.privacy.unit == "user":
+    if config.privacy.unit != "off":
         return rounds.cohort_of(population, config, round_number, chance)
     users = population.store.users("train")
     stream = seeding.key(config.run.seed, "cohort", round_number)
@@ -61,7 +61,8 @@ def prepared(
     """:func:`tasks_of`, and the inner products of their features where these are kept."""
     drawn = _draw(problem, users, round_number)
     wanted = cohort.has_dual(problem.method, problem.model, training=True)
-    gram = products(problem.population, drawn) if wanted else None
+    norms = problem.privacy.guards_users and problem.method.splits
+    gram = products(problem.population, drawn, norms) if wanted else None
     return drawn_tasks(problem.population, drawn), gram
 
 
@@ -153,7 +154,10 @@ def train(
             made = generation.issue(problem, state.meta, np.array([user]))
             given = {n: v[0] for n, v in made.items()} or state.meta
             start = held(method, given, memory.get(user, {}) | facts)
-            sent = method.contribute(Primal(problem.model), start, mine, inner)
+            if example.applies(config):
+                sent = example.alone(problem, given, user, round_number)
+            else:
+                sent = method.contribute(Primal(problem.model), start, mine, inner)
             memory[user] = part(sent, lambda name: name.startswith(OWN))
             leaves = part(sent, lambda name: not name.startswith((OWN, SHARE)))
             if clip is not None:

@@ -11,10 +11,10 @@ from dataclasses import replace
 from torch import Tensor
 
 from fedmeta.inner import Inner, descend
-from fedmeta.learner import Learner
+from fedmeta.learner import Learner, Noised
 from fedmeta.methods.maml import MAML
 from fedmeta.methods.method import through
-from fedmeta.params import is_trunk
+from fedmeta.params import is_output, is_trunk
 from fedmeta.types import Params, Task
 
 
@@ -34,6 +34,14 @@ def _through_output(learner: Learner, theta: Params, task: Task, inner: Inner) -
     return learner.through(outer_loss, theta)
 
 
+def _private(learner: Noised, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
+    # First order: an exact gradient goes through the support, where it has no sum over examples.
+    # The adapted output layer is made of noised gradients, and the trunk is the server's, so the
+    # query's gradient is a sum of one term for each of its examples.
+    phi = descend(learner.only(is_output), theta, task.support, inner)
+    return learner.grad(phi, task.query)
+
+
 def _trunk(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
     return descend(learner, theta, task.support, inner, block=is_trunk)
 
@@ -44,6 +52,7 @@ ANIL = replace(
     source="Raghu et al. 2020",
     adapt=_output,
     contribute=_through_output,
+    private=_private,
     defaults=replace(MAML.defaults, rate=2.0),
     newcomer="adapts the output layer on the support set",
     cost="as FedAvg",

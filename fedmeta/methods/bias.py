@@ -26,6 +26,7 @@ BIAS = Method(
     communicates="delta of the head",
     adapt=_offset,
     contribute=delta,
+    private=delta,
     defaults=Defaults(rate=1.0, steps=10),
     general=True,
     plain_adapting=True,

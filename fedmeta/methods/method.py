@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fedmeta.inner import Inner, descend
-from fedmeta.learner import Learner
+from fedmeta.learner import Downhill, Learner, Noised
 from fedmeta.params import subtract
 from fedmeta.types import Params, Task
 
@@ -24,6 +24,9 @@ Adapt = Callable[[Learner, Params, Task, Inner], Params]
 Contribute = Callable[[Learner, Params, Task, Inner], dict[str, Tensor]]
 """``(learner, theta, task, inner) -> what leaves the user`` (a direction of descent) ``and what
 stays with him`` (under ``own/``)."""
+
+Private = Callable[[Noised, Params, Task, Inner], dict[str, Tensor]]
+"""``contribute`` where all that can be had of the examples is noised gradients."""
 
 Predict = Callable[[Learner, Params, Task, Inner], Tensor]
 """``(learner, theta, task, inner) -> query logits (C, Q)``; the labels of the query are NaN."""
@@ -139,6 +142,9 @@ class Method:
             (classification), `domains`, `public` (a set of examples without labels that
             everyone may see), `key` (a number of the user's own to draw by).
         head: the only head it works with, which `head.name = auto` then takes; None: any.
+        private: what a training user sends under example-level privacy, where his examples can be
+            met through noised gradients alone (see :mod:`fedmeta.privacy.noisy`); None: the
+            method asks for more than the sum of a gradient of each example.
         weighs: whether the weight of a user depends on his data; the sum of weights then tells
             of him too, and a bound on his contribution does not bound his effect on the mean.
         proximal: whether the inner loop is held near theta with weight ``method.mu``.
@@ -174,6 +180,7 @@ class Method:
     batches: bool = True
     needs: frozenset[str] = frozenset()
     head: str | None = None
+    private: Private | None = None
     weighs: bool = False
     proximal: bool = False
     personalizes: bool = True
@@ -196,7 +203,7 @@ def no_adaptation(learner: Learner, theta: Params, task: Task, inner: Inner) -> 
     return theta
 
 
-def delta(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
+def delta(learner: Downhill, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
     """``theta - phi`` after the inner loop: what FedAvg and Reptile send."""
     return subtract(theta, descend(learner, theta, task.support, inner))
 

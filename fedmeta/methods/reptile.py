@@ -15,6 +15,7 @@ REPTILE = Method(
     communicates="delta of the head",
     adapt=fine_tune,
     contribute=delta,
+    private=delta,
     defaults=Defaults(rate=1.0, steps=10, optimizer="adam", server_rate=0.04),
     general=True,
 )

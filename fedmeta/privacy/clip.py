@@ -23,9 +23,9 @@ BELOW = "privacy/below"
 """Name of the users below the clip minus half of all, which leaves beside what is clipped: a user
 who is there or not moves it by a half."""
 
-ROUNDING = 2.0**-20
-"""By how much inner products of single precision may be wrong, relative to the product of the
-norms: norms from them are taken as larger by it, so that cancellation hides nothing."""
+ROUNDING = 2.0**-21
+"""By how much an inner product in single precision may be wrong, relative to the product of the
+lengths: norms are taken as larger by it, so that what cancels hides nothing."""
 
 
 class Clip(NamedTuple):
@@ -83,26 +83,29 @@ def norms(leaves: Params, dual: Coordinates | None = None) -> Tensor:
 
 
 def _first_layer(a: Tensor | None, b: Tensor | None, dual: Coordinates) -> list[Tensor]:
-    """Terms of the squared norm of a first layer and its bias."""
+    """Terms of the squared norm of a first layer and its bias, the last for rounding."""
     terms: list[Tensor] = []
-    reach: list[Tensor] = []
     if a is not None:
-        terms.append(((a @ dual.gram.support) * a).flatten(1).double().sum(1))
-        reach.append(_reach(a, dual.gram.support))
+        terms += _form(a, a, dual.gram.support)
     if b is not None:
-        y = dual.task.query.x
-        gram = (y @ y.mT).add_(1)
-        terms.append(((b @ gram) * b).flatten(1).double().sum(1))
-        reach.append(_reach(b, gram))
+        gram = dual.gram.asked
+        if gram is None:
+            gram = (dual.task.query.x @ dual.task.query.x.mT).add_(1)
+        terms += _form(b, b, gram)
     if a is not None and b is not None:
-        terms.append(2 * ((a @ dual.gram.query) * b).flatten(1).double().sum(1))
-    if not terms:
-        return []
-    slack = ROUNDING * torch.stack(reach).sum(0).square().sum(1)
-    return [torch.stack(terms).sum(0).clamp(min=0), slack]
+        terms.append(2 * _form(a, b, dual.gram.query)[0])
+    return terms
 
 
-def _reach(coefficients: Tensor, gram: Tensor) -> Tensor:
-    """The largest norm that rows of a layer's gradient could have, ``(U, H)``."""
-    length = gram.diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt()
-    return (coefficients.abs() * length[:, None, :]).sum(-1).double()
+def _form(a: Tensor, b: Tensor, gram: Tensor) -> list[Tensor]:
+    """``<A G, B>`` for each user ``(U,)``, and where A is B a bound on its rounding errors."""
+    # Either product takes as long; what follows it is elementwise, so the smaller one is made.
+    if a.shape[1] > a.shape[2]:
+        found = ((a.mT @ b) * gram).flatten(1).sum(1)
+    else:
+        found = ((a @ gram) * b).flatten(1).sum(1)
+    if a is not b:
+        return [found.double()]
+    # By Cauchy and Schwarz at least the square of the sum of the lengths of what is added up.
+    length = (a * a).sum(1) * gram.diagonal(dim1=1, dim2=2)
+    return [found.double(), ROUNDING * a.shape[2] * length.sum(1).double()]

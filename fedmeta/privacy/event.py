@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from fedmeta.config import Config, ConfigError
+from fedmeta.methods import METHODS
+from fedmeta.privacy.terms import terms
 
 
 class Event(NamedTuple):
@@ -275,7 +277,39 @@ def _banded(config: Config, users: int) -> Privacy:
     )
 
 
+def _example(config: Config, users: int) -> Privacy:
+    """DP-SGD on the client (Abadi et al. 2016), composed as its method goes (Li et al. 2020).
+
+    A delta is made of the noised steps: it is post-processing. With a query that never changes
+    places with the support, an example is in one of the two, and the costlier one counts; where
+    they are redrawn in each round an example may have been in both, and the two add up. A method
+    that sends nothing costs nothing. The server knows whom it asked: no draw of users amplifies.
+    """
+    method = METHODS[config.method.name]
+    found = terms(config, method)
+    inner, outer = Event(found.multiplier, found.rate, found.steps), Event(found.multiplier)
+    charge: Charge = ((inner,),)
+    if found.query_divisor is not None:
+        charge = ((inner,), (outer,)) if found.fixed else ((inner, outer),)
+    cohort = min(config.federation.users_per_round, users)
+    return Privacy(
+        unit="example",
+        mechanism="gaussian",
+        adjacency="a user has one example more or less",
+        trusts="nobody but the user's own device",
+        clip=found.clip,
+        noise_multiplier=found.multiplier,
+        noise=found.multiplier,
+        expected=float(cohort),
+        users=users,
+        cohort=cohort,
+        charge=charge if method.contribute is not None else (),
+        by="user",
+    )
+
+
 MECHANISMS: dict[tuple[str, str], Planned] = {
+    ("example", "gaussian"): _example,
     ("user", "gaussian"): _central,
     ("user", "local"): _local,
     ("user", "banded"): _banded,

@@ -4,6 +4,7 @@ from fedmeta.config import Config, ConfigError
 from fedmeta.methods import Method
 from fedmeta.population import Population
 from fedmeta.privacy.event import OFF, Privacy, plan
+from fedmeta.privacy.example_refusals import check_example
 
 
 def checked(method: Method, population: Population, config: Config) -> Privacy:
@@ -16,6 +17,8 @@ def checked(method: Method, population: Population, config: Config) -> Privacy:
         return OFF
     if config.privacy.unit == "user" and method.contribute is not None:
         _check_user(method, config)
+    if config.privacy.unit == "example":
+        check_example(method, population, config)
     users = len(population.store.users("train"))
     return plan(config, users, in_the_clear(method, population, config))
 

@@ -36,6 +36,11 @@ class PrivacyConfig(Section):
     expected_batch: Natural = Field(
         0, description="`example`: expected records in a step, a public number; 0: all of them"
     )
+    split: Literal["fixed", "redrawn"] = Field(
+        "fixed",
+        description="`example`, methods with a query set: whether an example is for the support or"
+        " for the query once for the whole run, or anew in each round, which costs more",
+    )
     delta: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
         1e-5, description="delta at which epsilon is told"
     )
