@@ -15,6 +15,7 @@ from experiments.backends import MakeGrid, check_backend, open_backend
 from experiments.summary import summarize
 from fedmeta.config import Config, ConfigError, flatten
 from fedmeta.evaluation import shots_of
+from fedmeta.privacy.claim import check_budget
 from fedmeta.problem import build
 from strategies import checkpoint
 from strategies.app import Outcome, make_app
@@ -75,7 +76,8 @@ def prepare(config: Config, encoded: Encoded | None = None) -> float:
     began = time.perf_counter()
     shots_of(config)
     check_backend(config.run)
-    build(config, encoded)
+    problem = build(config, encoded)
+    check_budget(problem.config, problem.privacy)
     return time.perf_counter() - began
 
 

@@ -11,6 +11,7 @@ from experiments.compare import Comparison
 from experiments.simulate import Run
 from fedmeta.methods import METHODS
 from fedmeta.metrics import METRICS, Metric
+from fedmeta.privacy.claim import claimed, sentence
 
 
 def _number(metric: Metric, value: float) -> str:
@@ -53,6 +54,8 @@ def run_table(run: Run) -> RenderableType:
     lines = [Text("test users by support examples: " + _curve(metric, summary["test"]["curve"]))]
     if "bayes" in summary["test"]:
         lines.append(Text(_achieved(summary["test"])))
+    if claim := claimed(run.outcome.problem.config, run.outcome.problem.privacy):
+        lines.append(Text(sentence(claim)))
     lines.append(Text(f"weights sha256 {summary['weights_sha256'][:16]}…   {run.folder}"))
     return Group(table, *lines)
 
