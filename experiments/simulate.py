@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from flwr.app import Context, RecordDict
 
+from clients import ledger
 from clients.app import app as client_app
 from experiments import artifacts, settings
 from experiments.backends import MakeGrid, check_backend, open_backend
@@ -113,8 +114,17 @@ def _go_on(folder: Path, config: Config) -> None:
     before = settings.read(folder / "config.toml")
     checkpoint.same(checkpoint.decisive(before), checkpoint.decisive(config), folder)
     if not checkpoint.rounds(folder / "checkpoints"):
-        shutil.rmtree(_memory(folder, config), ignore_errors=True)
+        _forget(_memory(folder, config))
         (folder / "rounds.jsonl").unlink(missing_ok=True)
+
+
+def _forget(memory: Path) -> None:
+    """Remove what users own, but not what they were charged."""
+    for path in memory.glob("*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif not path.name.startswith(ledger.FILE):
+            path.unlink(missing_ok=True)
 
 
 def _memory(folder: Path, config: Config) -> Path:

@@ -79,6 +79,7 @@ def summarize(outcome: Outcome, speed: dict[str, float]) -> dict[str, Any]:
         },
         "dropped": population.store.dropped,
         "failed_updates": sum(event.failed for event in outcome.history),
+        "budget_spent": sum(event.spent for event in outcome.history),
         "privacy": claim.as_json(claim.claimed(config, outcome.problem.privacy)),
         "valid": split_figures(outcome, "valid"),
         "test": split_figures(outcome, "test"),

@@ -11,7 +11,7 @@ from experiments.compare import Comparison
 from experiments.simulate import Run
 from fedmeta.methods import METHODS
 from fedmeta.metrics import METRICS, Metric
-from fedmeta.privacy.claim import claimed, sentence
+from fedmeta.privacy.claim import Claim, claimed, sentence
 
 
 def _number(metric: Metric, value: float) -> str:
@@ -101,10 +101,20 @@ def compare_table(found: Comparison) -> RenderableType:
         lines.append(Text(f"added to compare with: {', '.join(added)} (--no-baselines: without)"))
     for name, reason in found.content["left_out"].items():
         lines.append(Text(f"left out: {name} ({reason})"))
+    lines.extend(Text(text) for text in _claims(found))
     if shared := found.content["same_for_all"]:
         note = "the same for all methods instead of their own defaults: " + ", ".join(shared)
         lines.append(Text(note))
     return Group(table, *lines)
+
+
+def _claims(found: Comparison) -> list[str]:
+    """What is claimed of the methods, those with the same claim together."""
+    by: dict[str, list[str]] = {}
+    for method, row in found.rows.items():
+        if claim := row.summary.get("privacy"):
+            by.setdefault(sentence(Claim(**claim)), []).append(method)
+    return [f"{', '.join(methods)}: {text}" for text, methods in by.items()]
 
 
 def claimed_table(found: Comparison, claim: str) -> RenderableType:
