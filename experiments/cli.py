@@ -213,7 +213,7 @@ def main() -> None:
         if "--debug" in sys.argv:
             raise
         ours = isinstance(error, ConfigError) or type(error).__module__.startswith(
-            ("fedmeta", "strategies", "experiments")
+            ("fedmeta", "clients", "strategies", "experiments")
         )
         if isinstance(error, ValueError) and ours:
             print(f"error: {error}", file=sys.stderr)

@@ -91,7 +91,9 @@ def run_on(
     resume: bool = False,
 ) -> Run:
     """Run a config on workers that are up, and write its folder; go on with what is in ``out``."""
-    config = build(config).config
+    problem = build(config)
+    config = problem.config
+    check_budget(config, problem.privacy)
     if resume and out is not None and (out / "config.toml").exists():
         folder = out
         _go_on(folder, config)

@@ -114,7 +114,10 @@ def _claims(found: Comparison) -> list[str]:
     for method, row in found.rows.items():
         if claim := row.summary.get("privacy"):
             by.setdefault(sentence(Claim(**claim)), []).append(method)
-    return [f"{', '.join(methods)}: {text}" for text, methods in by.items()]
+    lines = [f"{', '.join(methods)}: {text}" for text, methods in by.items()]
+    if len(found.rows) > 1 and lines:
+        lines.append("each run by itself: whoever makes several of them public pays for all")
+    return lines
 
 
 def claimed_table(found: Comparison, claim: str) -> RenderableType:

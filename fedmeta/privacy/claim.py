@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from fedmeta.config import Config, ConfigError
+from fedmeta.methods import METHODS
 from fedmeta.privacy.accounting import epsilon
 from fedmeta.privacy.calibration import noise_for, times_within
 from fedmeta.privacy.event import Charge, Privacy
@@ -36,6 +37,8 @@ def claimed(config: Config, privacy: Privacy, rounds: int | None = None) -> Clai
     if privacy.unit == "off":
         return None
     charge = privacy.events(config.federation.rounds if rounds is None else rounds)
+    if METHODS[config.method.name].contribute is None:
+        charge = ()  # nothing leaves
     delta = config.privacy.delta
     return Claim(
         epsilon=None if privacy.broken else _within(config, privacy, epsilon(charge, delta)),
@@ -81,7 +84,7 @@ def check_budget(config: Config, privacy: Privacy) -> None:
         ConfigError: with the rounds or the noise that would do.
     """
     budget, delta = config.privacy.epsilon_budget, config.privacy.delta
-    if not budget or not privacy.charge:
+    if not budget or not privacy.charge or METHODS[config.method.name].contribute is None:
         return
     rounds = config.federation.rounds if privacy.unit == "user" else 1
     cost = epsilon(privacy.events(rounds), delta)

@@ -12,7 +12,7 @@ from clients.ledger import EVERYBODY, FILE, LedgerError
 from experiments.simulate import Run, _go_on, simulate
 from fedmeta.config import Config, ConfigError, parse
 from fedmeta.privacy.accounting import epsilon
-from fedmeta.privacy.claim import claimed, sentence
+from fedmeta.privacy.claim import check_budget, claimed, sentence
 from fedmeta.privacy.event import Privacy, plan
 from tests.experiments.runs import TINY, rounds_of
 
@@ -128,3 +128,11 @@ def test_an_extrapolated_epsilon_is_called_that() -> None:
     assert claim is not None
     assert "extrapolated to a deployment with 1,000 users" in sentence(claim)
     assert np.isfinite(claim.epsilon or np.nan)
+
+
+def test_what_never_leaves_costs_nothing() -> None:
+    given = config(USER, {"method.name": "local", "privacy.epsilon-budget": 0.001})
+    claim = claimed(given, plan(given, 36))
+    assert claim is not None
+    assert claim.epsilon == 0.0
+    check_budget(given, plan(given, 36))
