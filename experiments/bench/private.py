@@ -75,8 +75,8 @@ def door(examples: Examples, keys: np.ndarray[Any, np.dtype[np.uint64]]) -> Nois
         ]
     )
     sides = {"support": Side(examples, chosen, float(BATCH))}
-    paths = [("bench", int(key)) for key in keys]
-    return Noisy(model(W3), sides, CLIP, MULTIPLIER, paths, clipped_sum)
+    noise = streams.of_users([("bench", int(key)) for key in keys])
+    return Noisy(model(W3), sides, CLIP, MULTIPLIER, noise, clipped_sum)
 
 
 def engine(
@@ -177,7 +177,7 @@ def _opacus(theta: Params, examples: Examples) -> Job:
             layer.bias.copy_(theta["output.bias"])
         for drawn in torch.rand(W3.inner.steps, len(x), generator=generator) < BATCH / W3.support:
             at = drawn.nonzero()[:, 0]
-            cross_entropy(module(x[at]), y[at], reduction="sum").backward()
+            torch.autograd.backward(cross_entropy(module(x[at]), y[at], reduction="sum"))
             optimizer.step()
             optimizer.zero_grad()
         return 1.0
