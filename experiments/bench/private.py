@@ -1,5 +1,6 @@
 """``fedmeta bench privacy``: users per second of DP-SGD in the engine and through Opacus."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import cycle
 from typing import Any
@@ -177,7 +178,9 @@ def _opacus(theta: Params, examples: Examples) -> Job:
             layer.bias.copy_(theta["output.bias"])
         for drawn in torch.rand(W3.inner.steps, len(x), generator=generator) < BATCH / W3.support:
             at = drawn.nonzero()[:, 0]
-            torch.autograd.backward(cross_entropy(module(x[at]), y[at], reduction="sum"))
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Full backward hook is firing")
+                torch.autograd.backward(cross_entropy(module(x[at]), y[at], reduction="sum"))
             optimizer.step()
             optimizer.zero_grad()
         return 1.0
