@@ -1,5 +1,6 @@
 """``fedmeta bench privacy``: users per second of DP-SGD in the engine and through Opacus."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import cycle
 from typing import Any
@@ -75,8 +76,8 @@ def door(examples: Examples, keys: np.ndarray[Any, np.dtype[np.uint64]]) -> Nois
         ]
     )
     sides = {"support": Side(examples, chosen, float(BATCH))}
-    paths = [("bench", int(key)) for key in keys]
-    return Noisy(model(W3), sides, CLIP, MULTIPLIER, paths, clipped_sum)
+    noise = streams.of_users([("bench", int(key)) for key in keys])
+    return Noisy(model(W3), sides, CLIP, MULTIPLIER, noise, clipped_sum)
 
 
 def engine(
@@ -177,7 +178,9 @@ def _opacus(theta: Params, examples: Examples) -> Job:
             layer.bias.copy_(theta["output.bias"])
         for drawn in torch.rand(W3.inner.steps, len(x), generator=generator) < BATCH / W3.support:
             at = drawn.nonzero()[:, 0]
-            cross_entropy(module(x[at]), y[at], reduction="sum").backward()
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Full backward hook is firing")
+                torch.autograd.backward(cross_entropy(module(x[at]), y[at], reduction="sum"))
             optimizer.step()
             optimizer.zero_grad()
         return 1.0

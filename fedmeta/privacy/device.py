@@ -156,7 +156,7 @@ class _Plain:
         self.losses = losses
 
     def backward(self, optimizer: _Given, x: Tensor, y: Tensor) -> None:
-        self.losses(self.wrapped(x), y).sum().backward()
+        torch.autograd.backward(self.losses(self.wrapped(x), y).sum())
         samples = optimizer.grad_samples
         finite = torch.stack([g.flatten(1).isfinite().all(1) for g in samples]).all(0)
         for p, g in zip(optimizer.params, samples, strict=True):
@@ -189,10 +189,10 @@ class _Ghost:
             return
         factor = self.wrapped.get_clipping_coef()
         self.wrapped.disable_hooks()
-        (factor * self.losses(self.wrapped(x), y)).sum().backward()
+        torch.autograd.backward((factor * self.losses(self.wrapped(x), y)).sum())
         self.wrapped.enable_hooks()
 
     def _first(self, optimizer: _GivenFast, x: Tensor, y: Tensor) -> None:
         """The pass for the norms; the gradient that it leaves behind is of no use."""
-        self.losses(self.wrapped(x), y).sum().backward()
+        torch.autograd.backward(self.losses(self.wrapped(x), y).sum())
         optimizer.zero_grad()

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from fedmeta import seeding
 from fedmeta.config import Config
+from fedmeta.privacy import streams
+from fedmeta.privacy.chance import Chance
 from fedmeta.privacy.clipping import Clipped, by_examples, clipped_sum
 from fedmeta.privacy.noisy import Noisy, Side
 from fedmeta.privacy.terms import terms
@@ -28,11 +30,18 @@ def applies(config: Config) -> bool:
 
 
 def contribute(
-    problem: Problem, theta: Params, users: NDArray[np.int64], round_number: int
+    problem: Problem,
+    theta: Params,
+    users: NDArray[np.int64],
+    round_number: int,
+    chance: Chance | None = None,
 ) -> Update:
-    """The sum over a chunk's users of what they send; see :func:`fedmeta.cohort.contribute`."""
+    """The sum over a chunk's users of what they send; see :func:`fedmeta.cohort.contribute`.
+
+    ``chance`` is where samples and noise come from; None: the seed of the run.
+    """
     with torch.no_grad():
-        sent = send(problem, theta, users, round_number)
+        sent = send(problem, theta, users, round_number, chance=chance)
     sums = torch.stack([value.flatten(1).sum(1) for value in sent.values()])
     finite = sums.isfinite().all(0)
     inside = {name: value[finite] if not finite.all() else value for name, value in sent.items()}
@@ -46,6 +55,7 @@ def send(
     users: NDArray[np.int64],
     round_number: int,
     way: Clipped = clipped_sum,
+    chance: Chance | None = None,
 ) -> dict[str, Tensor]:
     """What users send, ``(U, ...)`` each, in the precision of ``theta``.
 
@@ -55,7 +65,7 @@ def send(
     method = problem.method
     if method.private is None:
         raise ValueError(f"method {method.name!r} has no training under example-level privacy")
-    noisy = meet(problem, theta, users, round_number, way)
+    noisy = meet(problem, theta, users, round_number, way, chance)
     return method.private(noisy, noisy.start(theta), noisy.task(), problem.train)
 
 
@@ -65,9 +75,23 @@ def meet(
     users: NDArray[np.int64],
     round_number: int,
     way: Clipped = clipped_sum,
+    chance: Chance | None = None,
 ) -> Noisy:
-    """The users of a chunk behind their door: samples and noise of a round are drawn."""
+    """The users of a chunk behind their door: samples and noise of a round are drawn.
+
+    Which set an example is for goes by the seed in any case: it has to stay over rounds, and need
+    not be secret.
+    """
     population, seed = problem.population, problem.config.run.seed
+    if chance is None:
+        paths = [(seed, "noise", int(key), round_number) for key in population.keys[users]]
+        noise = streams.of_users(paths)
+    else:
+        normal = chance.normal
+
+        def noise(side: str, steps: int, count: int) -> Tensor:
+            return normal((steps, len(users), count), ("private", round_number, side))
+
     found = terms(problem.config, problem.method)
     dtype = next(iter(theta.values())).dtype
     task = whole(population, users, found.query_divisor is not None)
@@ -80,13 +104,17 @@ def meet(
         task, asked, inside = Task(task.support, task.support), inside & ~mine, mine
     drawn = np.zeros((found.steps, *inside.shape), dtype=bool)
     for step in range(found.steps):
-        stream = seeding.key(seed, "private", round_number, step)
-        drawn[step] = coins(stream, keys, inside, found.rate)
+        if chance is None:
+            stream = seeding.key(seed, "private", round_number, step)
+            drawn[step] = coins(stream, keys, inside, found.rate)
+        else:
+            each = np.repeat(keys, inside.shape[1])
+            free = chance.coins(each, found.rate, ("private", round_number, step))
+            drawn[step] = inside & free.reshape(inside.shape)
     sides = {"support": Side(task.support, drawn, found.divisor)}
     if found.query_divisor is not None:
         sides["query"] = Side(task.query, asked[None], found.query_divisor)
-    paths = [(seed, "noise", int(key), round_number) for key in keys]
-    return Noisy(problem.model, sides, found.clip, found.multiplier, paths, way)
+    return Noisy(problem.model, sides, found.clip, found.multiplier, noise, way)
 
 
 def alone(problem: Problem, theta: Params, user: int, round_number: int) -> dict[str, Tensor]:

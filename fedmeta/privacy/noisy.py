@@ -5,7 +5,7 @@ does with the gradients is post-processing; there is nothing else that it could 
 gradient can be had twice under the same noise.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -15,10 +15,11 @@ from torch import Tensor
 
 from fedmeta.learner import Downhill, Model
 from fedmeta.params import add, is_head
-from fedmeta.privacy import streams
 from fedmeta.privacy.clipping import Clipped
-from fedmeta.seeding import Part
 from fedmeta.types import Examples, Params, Task
+
+Noise = Callable[[str, int, int], Tensor]
+"""``(side, steps, count) -> standard normal numbers (steps, U, count)``; asked once for a side."""
 
 
 class Source(NamedTuple):
@@ -55,12 +56,12 @@ class Noisy:
         sides: dict[str, Side],
         clip: float,
         multiplier: float,
-        paths: Sequence[tuple[Part, ...]],
+        noise: Noise,
         way: Clipped,
     ) -> None:
-        """``paths``: of the users' noise, one each; ``way``: how gradients are clipped."""
+        """``way``: how gradients are clipped."""
         self.model, self.sides, self.way = model, sides, way
-        self.clip, self.multiplier, self.paths = clip, multiplier, paths
+        self.clip, self.multiplier, self.noise = clip, multiplier, noise
         self.released: list[tuple[str, int]] = []
         self._drawn: dict[str, Tensor] = {}
 
@@ -73,7 +74,7 @@ class Noisy:
 
     def start(self, theta: Params) -> dict[str, Tensor]:
         """The server's parameters, one copy per user."""
-        users = len(self.paths)
+        users = len(self.sides["support"].examples.weight)
         return {name: value.expand(users, *value.shape) for name, value in theta.items()}
 
     def minibatch(self, examples: Examples, step: int, size: int) -> Examples:
@@ -127,12 +128,7 @@ class Noisy:
         """Standard normal numbers ``(U, count)`` of a step."""
         if source.side not in self._drawn:
             steps = len(self.sides[source.side].chosen)
-            drawn = np.empty((steps, len(self.paths), count), dtype=np.float32)
-            for at, path in enumerate(self.paths):
-                drawn[:, at] = streams.gaussians(
-                    streams.key(*path, source.side, count), steps, count
-                )
-            self._drawn[source.side] = torch.from_numpy(drawn)
+            self._drawn[source.side] = self.noise(source.side, steps, count)
         noise = self._drawn[source.side][source.step]
         if noise.shape[-1] != count:
             raise ValueError(f"gradients of a side have the same parameters at all steps: {count}")

@@ -6,11 +6,14 @@ public things, from a deployment, whose key nobody knows.
 """
 
 import hashlib
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
+import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fedmeta.seeding import Part, text
 
@@ -51,6 +54,22 @@ def gaussians(key: bytes, steps: int, count: int) -> NDArray[np.float32]:
     np.multiply(np.cos(angle).reshape(shape), radius.reshape(shape), out=out[:, 0])
     np.multiply(np.sin(angle, out=angle).reshape(shape), radius.reshape(shape), out=out[:, 1])
     return out.reshape(steps, 2 * half)[:, :count]
+
+
+def of_users(paths: Sequence[tuple[Part, ...]]) -> Callable[[str, int, int], Tensor]:
+    """The noise of users, each under a path of his own (see :data:`fedmeta.privacy.noisy.Noise`).
+
+    >>> of_users([(0, "a"), (0, "b")])("support", 3, 5).shape
+    torch.Size([3, 2, 5])
+    """
+
+    def noise(side: str, steps: int, count: int) -> Tensor:
+        drawn = np.empty((steps, len(paths), count), dtype=np.float32)
+        for at, path in enumerate(paths):
+            drawn[:, at] = gaussians(key(*path, side, count), steps, count)
+        return torch.from_numpy(drawn)
+
+    return noise
 
 
 @lru_cache(maxsize=4)

@@ -1,6 +1,7 @@
 """Users behind their door, and the same training written out for one of them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from fedmeta.inner import Inner
 from fedmeta.learner import Model
 from fedmeta.losses import LOSSES
 from fedmeta.methods import METHODS
-from fedmeta.privacy import example
+from fedmeta.privacy import example, streams
 from fedmeta.privacy.clipping import Clipped, clipped_sum
 from fedmeta.privacy.noisy import Noisy, Side, Source
 from fedmeta.privacy.terms import Terms, terms
@@ -24,7 +25,7 @@ NAMES = ("reptile", "fedprox", "fomaml", "anil")
 CLIP, Z = 0.8, 0.7
 
 
-def private(name: str = "reptile", head: str = "linear", **values: object) -> Problem:
+def private(name: str = "reptile", head: str = "linear", **values: Any) -> Problem:
     """A small problem under example-level privacy."""
     given = {
         "privacy__unit": "example",
@@ -127,7 +128,8 @@ def made_door(
     made = HEADS[head](examples.x.shape[-1], examples.y.shape[1], hidden=5)
     sides = {name: Side(examples, drawn, divisor) for name in ("support", "query")}
     paths = [(seed, user) for user in range(len(there))]
-    return Noisy(Model(made, LOSSES[kind]), sides, clip, multiplier, paths, way)
+    noise = streams.of_users(paths)
+    return Noisy(Model(made, LOSSES[kind]), sides, clip, multiplier, noise, way)
 
 
 def sent(door: Noisy, name: str, theta: Params, inner: Inner) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import cycle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,11 @@ PAIRS = [(n, b) for n in range(2, MOST + 1) for b in range(1, n)]
 
 @pytest.fixture(scope="module", params=["reptile", "fomaml"])
 def large(request: pytest.FixtureRequest) -> Problem:
-    values = {"data__examples": 60, "data__examples_spread": 0.0, "data__support": MOST}
+    values: dict[str, Any] = {
+        "data__examples": 60,
+        "data__examples_spread": 0.0,
+        "data__support": MOST,
+    }
     return private(request.param, privacy__expected_batch=MOST, **values)
 
 

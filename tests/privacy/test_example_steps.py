@@ -9,10 +9,11 @@ import torch
 from experiments.summary import weights_sha256
 from fedmeta import loop
 from fedmeta.privacy import example
+from fedmeta.privacy.chance import SECURE
 from fedmeta.privacy.clipping import by_examples, by_factors
 from fedmeta.privacy.event import plan
 from fedmeta.privacy.noisy import Source
-from tests.engine.cases import distance
+from tests.engine.cases import distance, flat
 from tests.federation.runs import over_inline
 from tests.privacy.doors import met, private, start, users, written_out
 
@@ -105,7 +106,7 @@ def test_a_fixed_split_stays_and_a_redrawn_one_does_not() -> None:
         theta = start(run)
         one, two = met(run, theta, 1), met(run, theta, 2)
         asked = [door.sides["query"].chosen[0] for door in (one, two)]
-        assert np.array_equal(*asked) == stays
+        assert np.array_equal(asked[0], asked[1]) == stays
         for door in (one, two):
             mine = door.sides["support"].chosen[0]
             there = (door.sides["support"].examples.weight > 0).numpy()
@@ -133,3 +134,19 @@ def test_a_method_sees_no_example() -> None:
         assert not isinstance(side.x, torch.Tensor)
     for name in ("loss", "logits", "embed", "through", "bend", "output"):
         assert not hasattr(door, name)
+
+
+def test_secret_samples_and_noise_never_repeat() -> None:
+    """Where users are real: not the seed's, not the same twice, and of the same size."""
+    run = private("fomaml", "mlp", privacy__noise_multiplier=50.0)
+    theta = start(run)
+    some = users(run)
+    sends = [example.send(run, theta, some, 1, chance=SECURE) for _ in range(2)]
+    seeded = example.send(run, theta, some, 1)
+    assert distance(*sends) > 0.5
+    assert distance(sends[0], seeded) > 0.5
+    sizes = [float(flat(one).norm()) for one in (*sends, seeded)]
+    assert max(sizes) / min(sizes) < 1.2
+    doors = [example.meet(run, theta, some, n, chance=SECURE) for n in (1, 2)]
+    asked = [door.sides["query"].chosen for door in doors]
+    assert np.array_equal(asked[0], asked[1])  # a fixed split is fixed

@@ -26,7 +26,8 @@ def normal(count: int) -> None:
     assert abs(sample.var() - 1) < 0.01
     assert abs(kurtosis(sample, fisher=False) / 3 - 1) < 0.02
     assert kstest(sample, "norm").pvalue > 0.001
-    assert 4 < np.abs(sample).max() < 6.8
+    assert bool((np.abs(sample) < 6.8).all())
+    assert bool((np.abs(sample) > 4).any())
 
 
 def apart(count: int, most: float) -> None:
@@ -41,12 +42,12 @@ def apart(count: int, most: float) -> None:
     sample = np.stack([drawn(count, *path) for path in paths])
     rows = streams.gaussians(streams.key(0), 4, count).astype(np.float64)
     for group in (sample, rows):
-        found = np.corrcoef(group)
+        found = np.asarray(np.corrcoef(group))
         for a, b in combinations(range(len(group)), 2):
             assert abs(found[a, b]) < most
     half = rows[0].reshape(2, -1)  # the two numbers that Box and Muller make together
-    assert abs(np.corrcoef(half)[0, 1]) < 2 * most
-    assert abs(np.corrcoef(half**2)[0, 1]) < 2 * most
+    assert abs(np.asarray(np.corrcoef(half))[0, 1]) < 2 * most
+    assert abs(np.asarray(np.corrcoef(half**2))[0, 1]) < 2 * most
 
 
 def test_noise_is_normal() -> None:
