@@ -28,6 +28,7 @@ class Order(NamedTuple):
         chunk: number of the chunk in the round, by which replies are put in order.
         users: indices of the users.
         rates, steps, shots: for `evaluate`, the trials.
+        clip: for `train`, the largest norm of what a user sends; 0: no bound.
     """
 
     round: int
@@ -36,6 +37,7 @@ class Order(NamedTuple):
     rates: Sequence[float] = ()
     steps: Sequence[int] = ()
     shots: Sequence[int] = ()
+    clip: float = 0.0
 
 
 class Sum(NamedTuple):
@@ -50,6 +52,7 @@ class Sum(NamedTuple):
         failed: indices of users that are not in it.
         reason: why the first of them failed, with the traceback; else why a batch raised.
         again: batches that raised and were computed again user by user.
+        spent: users who take no part since it would pass their privacy budget; not named.
     """
 
     chunk: int
@@ -59,6 +62,7 @@ class Sum(NamedTuple):
     failed: list[int]
     reason: str
     again: int = 0
+    spent: int = 0
 
 
 def arrays(params: Params) -> ArrayRecord:

@@ -11,6 +11,7 @@ from experiments.clock import clock_figures, target_figures
 from fedmeta import generation, public
 from fedmeta.methods import Method
 from fedmeta.metrics import METRICS
+from fedmeta.privacy import claim
 from fedmeta.problem import Problem
 from fedmeta.statistics import achieved_share, describe, gain, hurt_share, interval
 from fedmeta.types import Params
@@ -126,6 +127,8 @@ def summarize(outcome: Outcome, speed: dict[str, float]) -> dict[str, Any]:
         "dropped": population.store.dropped,
         "notes": notes(outcome.problem) + _retries(outcome),
         "failed_updates": sum(event.failed for event in outcome.history),
+        "budget_spent": sum(event.spent for event in outcome.history),
+        "privacy": claim.as_json(claim.claimed(config, outcome.problem.privacy)),
         "valid": split_figures(outcome, "valid"),
         "test": split_figures(outcome, "test"),
         "speed": speed | {"user_updates_per_s": rate},

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from fedmeta.dual import Dual, task_of
-from fedmeta.gram import Anchors, Geometry, anchors, geometry
+from fedmeta.gram import Anchors, Geometry, anchors, geometry, those
 from fedmeta.gram import total as sum_over_users
 from fedmeta.heads import Tail
 from fedmeta.inner import Inner
@@ -22,7 +22,8 @@ from fedmeta.learner import Model, Primal, is_aligned
 from fedmeta.methods import Method
 from fedmeta.methods.method import held
 from fedmeta.own_layer import parted, whole
-from fedmeta.params import OWN, SHARE, part
+from fedmeta.params import OWN, SHARE, part, weighed
+from fedmeta.privacy.clip import Clip, Coordinates, clipped
 from fedmeta.trials import Course, courses, said
 from fedmeta.types import Examples, Params, Task, Update
 
@@ -45,6 +46,7 @@ def contribute(
     dual: bool | None = None,
     memory: Params | None = None,
     apart: bool = False,
+    clip: Clip | None = None,
 ) -> Update:
     """The weighted sum of the contributions of a chunk of users.
 
@@ -60,6 +62,7 @@ def contribute(
         memory: what the users own, ``(U, ...)`` each; None: newcomers all.
         apart: return the contributions ``(finite users, ...)`` times their weights, which stand
             under ``share/``, instead of the sum. In the plain form only.
+        clip: the bound on what each user sends, over all names, before it is summed; None: none.
 
     Returns:
         Sums in float64, without users whose contribution is not finite; what the others keep.
@@ -82,7 +85,8 @@ def contribute(
     else:
         mine, gap = parted(tail, theta, memory or {})
         own = None if gap is None else gap.anchors(task)
-        users = Dual(model, tail, gram or geometry(task), anchors(tail, theta, task), aligned, own)
+        gram = gram or geometry(task)
+        users = Dual(model, tail, gram, anchors(tail, theta, task), aligned, own)
         start = held(method, users.start(theta), mine)
         sent = step(users, start, task_of(task), inner)
     finite = _finite(sent)
@@ -93,13 +97,15 @@ def contribute(
             nothing = {name: torch.zeros_like(p, dtype=torch.float64) for name, p in theta.items()}
             return Update(nothing, torch.zeros((), dtype=torch.float64), finite, {})
         others, had = _of(task, finite), {n: v[finite] for n, v in (memory or {}).items()}
-        left = None if gram is None else Geometry(*(side[finite] for side in gram))
-        found = contribute(method, model, theta, others, inner, rest, left, dual, had, apart)
+        left = None if gram is None else those(gram, finite)
+        found = contribute(method, model, theta, others, inner, rest, left, dual, had, apart, clip)
         return found._replace(finite=finite)
     kept = part(sent, lambda name: not _leaves(name))
     if tail is not None and f"{OWN}{tail.layer}.weight" in held(method, theta, {}):
         kept = whole(tail, theta, kept, gap, task)
-    leaves, weights = _weigh(part(sent, _leaves), weight)
+    leaves, weights = weighed(part(sent, _leaves), weight)
+    if clip is not None:
+        leaves = clipped(leaves, clip, Coordinates(tail, task, gram) if tail and gram else None)
     if apart:
         total: dict[str, Tensor] = {**leaves, SHARE: weights}
     elif tail is None:
@@ -234,17 +240,3 @@ def _finite(leaves: Params) -> Tensor:
 def _of(task: Task, users: Tensor) -> Task:
     """The stacked tasks of some users."""
     return Task(*(Examples(*(field[users] for field in side)) for side in task))
-
-
-def _weigh(leaves: Params, weight: Tensor | None) -> tuple[Params, Tensor]:
-    """Leaves times the users' weights, and those weights; a share that was sent is part of them."""
-    share = leaves.get(SHARE)
-    leaves = part(leaves, lambda name: name != SHARE)
-    some = next(iter(leaves.values()))
-    if weight is None and share is None:
-        return leaves, some.new_ones(len(some))
-    weights = some.new_ones(len(some)) if weight is None else weight.to(some)
-    weights = weights if share is None else weights * share
-    return {
-        name: value * weights.view(-1, *(1,) * (value.dim() - 1)) for name, value in leaves.items()
-    }, weights

@@ -61,6 +61,14 @@ class Downhill(Protocol):
         ...
 
 
+class Noised(Downhill, Protocol):
+    """What a method may ask under example-level privacy: noised gradients and nothing else."""
+
+    def only(self, wanted: Callable[[str], bool]) -> Downhill:
+        """The same with respect to some parameters alone: no clip is spent on the others."""
+        ...
+
+
 class Learner(Downhill, Protocol):
     """One user's model. Parameters that the head does not know are passed over."""
 

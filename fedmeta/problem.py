@@ -18,6 +18,8 @@ from fedmeta.losses import LOSSES
 from fedmeta.methods import METHODS, Method
 from fedmeta.methods.method import Setup
 from fedmeta.population import Population, populate
+from fedmeta.privacy import refusals
+from fedmeta.privacy.event import OFF, Privacy
 
 Progress = Callable[[int, int], None]
 
@@ -32,6 +34,7 @@ class Problem(NamedTuple):
         method: the method.
         train: the inner loop of training users.
         adapt: the inner loop of a new user.
+        privacy: the mechanism.
     """
 
     config: Config
@@ -40,6 +43,7 @@ class Problem(NamedTuple):
     method: Method
     train: Inner
     adapt: Inner
+    privacy: Privacy = OFF
 
 
 GENTLER = 0.25
@@ -118,11 +122,12 @@ def build(config: Config, progress: Progress | None = None) -> Problem:
     )
     method, given = METHODS[config.method.name], config.method
     fitness.check(method, head.init(torch.Generator()), population, config)
+    privacy = refusals.checked(method, population, config)
     mu = given.mu if method.proximal else 0.0
     train = Inner(given.rate, given.steps, given.batch, given.momentum, mu, given)
     adapt = replace(train, rate=given.adapt_rate, steps=given.adapt_steps)
     model = Model(head, LOSSES[population.store.task])
-    return Problem(config, population, model, method, train, adapt)
+    return Problem(config, population, model, method, train, adapt, privacy)
 
 
 def initial(problem: Problem) -> dict[str, Tensor]:

@@ -87,6 +87,23 @@ def training(
     return drawn_tasks(population, draw(population, users, stream, support, query, splits))
 
 
+def whole(population: Population, users: Indices, splits: bool) -> Task:
+    """All that training users may learn from, in the order of the data, under no draw.
+
+    Where episodes have a support and a query of their own these are the two sides, or with
+    ``splits`` False the support has both; elsewhere the query is empty.
+    """
+    if population.store.query is None:
+        rows, given = population.learn, population.learn.sizes(users)
+    else:
+        rows, given = _all(population), population.store.sizes()[users]
+        given = population.learn.sizes(users) if splits else given
+    position, sizes = _padded(rows, users)
+    drawn = _rows_of(rows, users, position)
+    asked = sizes - given
+    return drawn_tasks(population, Draw(users, drawn, given, asked, given, None))
+
+
 def drawn_tasks(population: Population, drawn: Draw) -> Task:
     """The tasks of a draw, stacked over its users."""
     return Task(
@@ -95,10 +112,10 @@ def drawn_tasks(population: Population, drawn: Draw) -> Task:
     )
 
 
-def products(population: Population, drawn: Draw) -> Geometry | None:
+def products(population: Population, drawn: Draw, asked: bool = False) -> Geometry | None:
     """The inner products of a draw's features from those that are kept; None: not for all users.
 
-    Users who are met for the first time are added.
+    Users who are met for the first time are added; ``asked``: of the query with itself as well.
     """
     kept, learn = population.kept, population.learn
     if kept is None or drawn.order is None or (kept.start[drawn.users] < 0).any():
@@ -108,8 +125,8 @@ def products(population: Population, drawn: Draw) -> Geometry | None:
         item = population.item[torch.from_numpy(mine).to(population.item.device)]
         keep(kept, user, population.features.index_select(0, item))
     support, query = int(drawn.support.max(initial=0)), int(drawn.query.max(initial=0))
-    asked = _behind(drawn.order, drawn.behind)[:, :query]
-    return look_up(kept, drawn.users, drawn.order[:, :support], asked)
+    behind = _behind(drawn.order, drawn.behind)[:, :query]
+    return look_up(kept, drawn.users, drawn.order[:, :support], behind, asked)
 
 
 class Judged(NamedTuple):

@@ -211,6 +211,7 @@ def _tensors(progress: Progress) -> dict[str, Tensor]:
     groups = {
         **{f"meta:{name}": value for name, value in state.meta.items()},
         **{f"best:{name}": value for name, value in best.items()},
+        **{f"privacy:{name}": value for name, value in state.privacy.items()},
         **{
             f"outer:{at}:{name}": value
             for name, parts in state.outer.items()
@@ -224,13 +225,15 @@ def _tensors(progress: Progress) -> dict[str, Tensor]:
 def _progress(tensors: dict[str, Tensor], body: dict[str, Any]) -> Progress:
     meta = {n.removeprefix("meta:"): v for n, v in tensors.items() if n.startswith("meta:")}
     best = {n.removeprefix("best:"): v for n, v in tensors.items() if n.startswith("best:")}
+    carried = {n.removeprefix("privacy:"): v for n, v in tensors.items() if n[:8] == "privacy:"}
     outer: dict[str, tuple[Tensor, ...]] = dict.fromkeys(meta, ())
     for key in sorted(n for n in tensors if n.startswith("outer:")):
         name = key.split(":", 2)[2]
         outer[name] = (*outer.get(name, ()), tensors[key])
     history = [RoundDone(*event) for event in body["history"]]
     value, number = body["best"]["value"], body["best"]["round"]
-    return Progress(ServerState(body["round"], meta, outer), (value, number, best), history)
+    state = ServerState(body["round"], meta, outer, carried)
+    return Progress(state, (value, number, best), history)
 
 
 def _digest(body: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,12 +11,15 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from numpy.typing import NDArray
 
-from clients import wire
+from clients import charging, wire
 from fedmeta import generation, loop, tasks
 from fedmeta.cohort import Trial
 from fedmeta.devices import Turn, fleet_of
 from fedmeta.metrics import METRICS
 from fedmeta.outer import ServerState, begin
+from fedmeta.privacy.chance import Chance
+from fedmeta.privacy.release import clip_of
+from fedmeta.privacy.rounds import mean_of
 from fedmeta.problem import Problem, initial
 from strategies import judging
 from strategies.checkpoint import Progress
@@ -41,6 +45,8 @@ class Federated(Strategy):
         listener: Listener = ignore,
         resumed: Progress | None = None,
         save: Callable[[Progress], None] | None = None,
+        chance: Chance | None = None,
+        ledger: Path | None = None,
     ) -> None:
         """Starts at the seeded initialization of the problem, or where a run was left.
 
@@ -49,8 +55,13 @@ class Federated(Strategy):
             listener: told about every round.
             resumed: where an earlier run was left.
             save: called after every round that is to be saved.
+            chance: where noise and secret cohorts come from; None: the seed of the run.
+            ledger: folder of the ledger that releases are charged to; None: none is kept.
         """
         self.problem, self.listener, self._save = problem, listener, save
+        self._chance, self._ledger, privacy = chance, ledger, problem.privacy
+        # A run that ends when a user fails would tell of his data.
+        self._fails = problem.config.run.on_client_error == "fail" and not privacy.guards_users
         if resumed is None:
             state: ServerState = begin(initial(problem), problem.config.server)
             resumed = Progress(state, (-np.inf, 0, state.meta), [])
@@ -73,15 +84,18 @@ class Federated(Strategy):
         """One message for each chunk of the round's cohort."""
         settings, population = self.problem.config, self.problem.population
         server_round += self._before
-        self._turn = loop.turn_of(self.problem, self._fleet, server_round, self._clock)
-        users = self._turn.users
+        self._turn = loop.turn_of(
+            self.problem, self._fleet, server_round, self._clock, self._chance
+        )
+        users, clip = self._turn.users, clip_of(self.problem.privacy, self.state.privacy)
         nodes, self._asked = nodes_of(grid), len(users)
         self._began = time.perf_counter()
         self._chunks = tasks.chunks(population, users, settings.federation.chunk)
         if self.problem.method.generator is not None:
             arrays = ArrayRecord()  # what is common stays here; each user is sent what is his
         for number, chunk in enumerate(self._chunks):
-            order = wire.Order(server_round, number, chunk.tolist())
+            norm = clip.norm if clip else 0.0
+            order = wire.Order(server_round, number, chunk.tolist(), clip=norm)
             node = nodes[number % len(nodes)]
             made = generation.issue(self.problem, self.state.meta, chunk)
             record = wire.arrays(made) if made else None
@@ -95,7 +109,6 @@ class Federated(Strategy):
         Raises:
             ClientError: a client failed and `run.on-client-error` is `fail`, or all did.
         """
-        settings = self.problem.config
         server_round += self._before
         ordered, first, again = OrderedSum(), "", 0
         for reply in replies:
@@ -107,20 +120,29 @@ class Federated(Strategy):
                 again += term.again
                 ordered.add(self._collected(term))
             first = first or reason
-            if reason and settings.run.on_client_error == "fail":
+            if reason and self._fails:
                 raise ClientError(f"round {server_round}: {reason}")
         if self._fleet is not None and not len(self._turn.users):
             return self._over(server_round, 0, 0)
-        total, failed = ordered.finish(), self._asked - ordered.users
+        total, failed = ordered.finish(), self._asked - ordered.users - ordered.spent
         first = first or "no reply in time"
-        if failed and settings.run.on_client_error == "fail":
+        if failed and self._fails:
             raise ClientError(f"round {server_round}: {failed} users are missing: {first}")
-        if not ordered.weight > 0:
+        nobody = not ordered.weight > 0 and not self.problem.privacy.guards_users
+        if nobody and (failed or not ordered.spent):
             raise ClientError(f"round {server_round}: every client failed; first: {first}")
         # A sum of scalars is no longer an array.
-        mean = {n: torch.from_numpy(np.asarray(v / ordered.weight)) for n, v in total.items()}
-        self.state = loop.step(self.problem, self.state, mean)
-        return self._over(server_round, ordered.users, failed, again)
+        summed = {name: torch.from_numpy(np.asarray(value)) for name, value in total.items()}
+        if nobody:  # nobody can pay for the round
+            self.state = self.state._replace(round=server_round)
+        else:
+            mean, carried = mean_of(self.problem, self.state, summed, ordered.weight, self._chance)
+            if self._ledger is not None:
+                payers = np.concatenate([np.zeros(0, np.int64), *self._chunks])
+                fresh = self._chance is not None
+                charging.pay(self.problem, mean, payers, server_round, self._ledger, fresh)
+            self.state = loop.step(self.problem, self.state, mean)._replace(privacy=carried)
+        return self._over(server_round, ordered.users, failed, again, ordered.spent)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -165,7 +187,7 @@ class Federated(Strategy):
         """Nothing to say: the config is in the run's folder."""
 
     def _over(
-        self, server_round: int, users: int, failed: int, again: int = 0
+        self, server_round: int, users: int, failed: int, again: int = 0, spent: int = 0
     ) -> tuple[ArrayRecord, MetricRecord]:
         """A round's training is over; the model is kept where no user replied in time."""
         self.state = self.state._replace(round=server_round)

@@ -27,6 +27,7 @@ BIAS = Method(
     adapt=ending(_walk),
     walk=_walk,
     contribute=delta,
+    private=delta,
     defaults=Defaults(rate=1.0, steps=10),
     general=True,
     embeds=True,  # where the output layer is the first one, its offset has no name of its own

@@ -19,6 +19,7 @@ FEDAVG = Method(
     communicates="delta of the head",
     adapt=no_adaptation,
     contribute=delta,
+    private=delta,
     defaults=Defaults(rate=1.0, steps=10),
     newcomer="takes the global model",
     general=True,

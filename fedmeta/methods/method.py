@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fedmeta.inner import Inner, descend, walk
-from fedmeta.learner import Learner
+from fedmeta.learner import Downhill, Learner, Noised
 from fedmeta.params import subtract
 from fedmeta.types import Params, Task
 
@@ -28,6 +28,9 @@ Walk = Callable[[Learner, Params, Task, Inner], Iterator[Params]]
 Contribute = Callable[[Learner, Params, Task, Inner], dict[str, Tensor]]
 """``(learner, theta, task, inner) -> what leaves the user`` (a direction of descent) ``and what
 stays with him`` (under ``own/``)."""
+
+Private = Callable[[Noised, Params, Task, Inner], dict[str, Tensor]]
+"""``contribute`` where all that can be had of the examples is noised gradients."""
 
 Predict = Callable[[Learner, Params, Task, Inner], Tensor]
 """``(learner, theta, task, inner) -> query logits (C, Q)``; the labels of the query are NaN."""
@@ -151,6 +154,9 @@ class Method:
             everyone may see), `key` (a number of the user's own to draw by), `names` (that a
             class number means the same to every user).
         head: the only head it works with, which `head.name = auto` then takes; None: any.
+        private: what a training user sends under example-level privacy, where his examples can be
+            met through noised gradients alone (see :mod:`fedmeta.privacy.noisy`); None: the
+            method asks for more than the sum of a gradient of each example.
         weighs: whether the weight of a user depends on his data; the sum of weights then tells
             of him too, and a bound on his contribution does not bound his effect on the mean.
         proximal: whether the inner loop is held near theta with weight ``method.mu``.
@@ -187,6 +193,7 @@ class Method:
     batches: bool = True
     needs: frozenset[str] = frozenset()
     head: str | None = None
+    private: Private | None = None
     weighs: bool = False
     proximal: bool = False
     ignores: frozenset[str] = frozenset()
@@ -227,7 +234,7 @@ def no_adaptation(learner: Learner, theta: Params, task: Task, inner: Inner) -> 
     return theta
 
 
-def delta(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
+def delta(learner: Downhill, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
     """``theta - phi`` after the inner loop: what FedAvg and Reptile send."""
     return subtract(theta, descend(learner, theta, task.support, inner))
 

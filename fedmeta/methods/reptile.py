@@ -16,6 +16,7 @@ REPTILE = Method(
     adapt=fine_tune,
     walk=fine_tuning,
     contribute=delta,
+    private=delta,
     defaults=Defaults(rate=1.0, steps=10, optimizer="adam", server_rate=0.04),
     general=True,
 )
