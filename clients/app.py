@@ -64,13 +64,15 @@ def contribution(
     """The sum over a chunk's users; users that fail are left out and named.
 
     What users own is read from the folder ``store`` and written back to it. ``made`` is what the
-    server made for each of them, if it did; then they are not added up.
+    server made for each of them, if it did. Where the server needs them one by one
+    (:func:`fedmeta.loop.apart`), contributions are not added up.
 
     When the batched program raises, the users are run one by one to find whose data it was.
     """
     failed: list[int] = []
     reasons: list[str] = []
     updates: list[Update] = []
+    apart = loop.apart(problem)
     given = problem.config.data
     pending = tasks.batches(problem.population, users, given.support + given.query)
     while pending:
@@ -93,7 +95,7 @@ def contribution(
     return wire.Sum(
         chunk=order.chunk,
         total={
-            name: _together([update.total[name] for update in updates], bool(made)).cpu().numpy()
+            name: _together([update.total[name] for update in updates], apart).cpu().numpy()
             for name in (updates[0].total if updates else ())
         },
         weight=float(sum(update.weight for update in updates)),
@@ -121,9 +123,10 @@ def _update(
     own = memory.load(store, ids, round_number, method.own(theta)) if method.own else {}
     own |= {**loop.facts_of(problem, users), **made}
     inner = loop.inner_of(problem, round_number)
+    apart = loop.apart(problem)
     with torch.no_grad():
         update = cohort.contribute(
-            method, problem.model, theta, task, inner, weight, gram, memory=own, apart=bool(made)
+            method, problem.model, theta, task, inner, weight, gram, memory=own, apart=apart
         )
     if update.kept:
         there = [name for name, finite in zip(ids, update.finite.tolist(), strict=True) if finite]

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from fedmeta.dual import Dual, task_of
-from fedmeta.gram import Anchors, Geometry, anchors, geometry
+from fedmeta.gram import Anchors, Geometry, anchors, each, geometry
 from fedmeta.gram import total as sum_over_users
 from fedmeta.heads import Tail
 from fedmeta.inner import Inner
@@ -57,7 +57,7 @@ def contribute(
         dual: force or forbid the dual form; None: where it applies.
         memory: what the users own, ``(U, ...)`` each; None: newcomers all.
         apart: return the contributions ``(finite users, ...)`` times their weights, which stand
-            under ``share/``, instead of the sum. In the plain form only.
+            under ``share/``, instead of the sum.
 
     Returns:
         Sums in float64, without users whose contribution is not finite; what the others keep.
@@ -96,7 +96,8 @@ def contribute(
         return found._replace(finite=finite)
     leaves, weights = _weigh(part(sent, _leaves), weight)
     if apart:
-        total: dict[str, Tensor] = {**leaves, SHARE: weights}
+        alone = leaves if tail is None else each(tail, leaves, task)
+        total: dict[str, Tensor] = {**alone, SHARE: weights}
     elif tail is None:
         total = {name: value.sum(0) for name, value in leaves.items()}
     else:

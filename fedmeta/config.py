@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from fedmeta.sections.data import BackboneConfig, DataConfig
 from fedmeta.sections.method import HeadConfig, MethodConfig
 from fedmeta.sections.privacy import PrivacyConfig
+from fedmeta.sections.robust import RobustConfig
 from fedmeta.sections.run import EvaluationConfig, FederationConfig, RunConfig, ServerConfig
 from fedmeta.sections.section import Section
 
@@ -35,6 +36,7 @@ class Config(Section):
     federation: FederationConfig = FederationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     privacy: PrivacyConfig = PrivacyConfig()
+    robust: RobustConfig = RobustConfig()
     run: RunConfig = RunConfig()
 
 

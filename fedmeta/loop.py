@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedmeta import cohort, generation, seeding
+from fedmeta import cohort, generation, robust, seeding
 from fedmeta.config import Config
 from fedmeta.gram import Geometry
 from fedmeta.inner import Inner
@@ -70,6 +70,11 @@ def weights_of(problem: Problem, task: Task) -> Tensor | None:
     if problem.config.federation.weighting == "uniform":
         return None
     return (task.support.weight > 0).sum(-1) + (task.query.weight > 0).sum(-1)
+
+
+def apart(problem: Problem) -> bool:
+    """Whether the server needs users' contributions one by one, and not their sum alone."""
+    return problem.method.generator is not None or robust.is_on(problem.config.robust)
 
 
 def facts_of(problem: Problem, users: NDArray[np.int64]) -> dict[str, Tensor]:
@@ -130,6 +135,7 @@ def train(
     for round_number in range(1, config.federation.rounds + 1):
         total: Params = {}
         weight = 0.0
+        alone: dict[int, Params] = {}
         for user in cohort_of(problem.population, config, round_number):
             stacked = tasks_of(problem, np.array([user]), round_number)
             share = weights_of(problem, stacked)
@@ -149,7 +155,13 @@ def train(
                 term = generation.collect(problem, state.meta, np.array([user]), rows)
             total = add(total, term)
             weight += w
+            if robust.is_on(config.robust):
+                alone[user] = term
         mean = {name: value / weight for name, value in total.items()}
+        if alone:
+            order = sorted(alone)
+            every = {name: torch.stack([alone[user][name] for user in order]) for name in total}
+            mean = robust.aggregate(config.robust, every)
         state = step(problem, state, mean)
         yield state
 

@@ -11,7 +11,7 @@ from flwr.serverapp.strategy import Strategy
 from numpy.typing import NDArray
 
 from clients import wire
-from fedmeta import generation, loop, tasks
+from fedmeta import generation, loop, robust, tasks
 from fedmeta.cohort import Trial
 from fedmeta.metrics import METRICS
 from fedmeta.outer import ServerState, begin
@@ -22,6 +22,7 @@ from strategies.errors import ClientError, message_error
 from strategies.events import Listener, RoundDone, ignore
 from strategies.nodes import nodes_of
 from strategies.ordered import OrderedSum
+from strategies.robust import Stack, total_of
 
 QUICK = 1.0
 """Seconds within which a checkpoint is not written anew: writing takes about 10 ms."""
@@ -92,7 +93,10 @@ class Federated(Strategy):
         """
         settings = self.problem.config
         server_round += self._before
-        ordered, first = OrderedSum(), ""
+        first = ""
+        ordered = (
+            Stack(settings.robust, self._there) if robust.is_on(settings.robust) else OrderedSum()
+        )
         for reply in replies:
             if reply.has_error():
                 reason = message_error(reply)
@@ -103,12 +107,13 @@ class Federated(Strategy):
             first = first or reason
             if reason and settings.run.on_client_error == "fail":
                 raise ClientError(f"round {server_round}: {reason}")
-        total, failed = ordered.finish(), self._asked - ordered.users
+        failed = self._asked - ordered.users
         first = first or "no reply in time"
         if failed and settings.run.on_client_error == "fail":
             raise ClientError(f"round {server_round}: {failed} users are missing: {first}")
         if not ordered.weight > 0:
             raise ClientError(f"round {server_round}: every client failed; first: {first}")
+        total = total_of(ordered, server_round)
         # A sum of scalars is no longer an array.
         mean = {n: torch.from_numpy(np.asarray(v / ordered.weight)) for n, v in total.items()}
         self.state = loop.step(self.problem, self.state, mean)
@@ -179,11 +184,15 @@ class Federated(Strategy):
         """The sum of a chunk; made here where the users' contributions come one by one."""
         if self.problem.method.generator is None or not term.users:
             return term
-        chunk = self._chunks[term.chunk]
-        there = chunk[~np.isin(chunk, term.failed)]
         sent = {name: torch.from_numpy(value) for name, value in term.total.items()}
-        total = generation.collect(self.problem, self.state.meta, there, sent)
+        total = generation.collect(self.problem, self.state.meta, self._there(term), sent)
         return term._replace(total={name: value.numpy() for name, value in total.items()})
+
+    def _there(self, term: wire.Sum) -> NDArray[np.int64]:
+        """The users whose contributions are in a reply."""
+        chunk = self._chunks[term.chunk]
+        there: NDArray[np.int64] = chunk[~np.isin(chunk, term.failed)]
+        return there
 
     def _reason(self, term: wire.Sum) -> str:
         if not term.failed:
