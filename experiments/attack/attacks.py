@@ -5,15 +5,14 @@ on updates replace what leaves them: the colluders of a round know what all of t
 sent, but nothing of the honest users.
 """
 
-import math
 from collections.abc import Callable
+from statistics import NormalDist
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
-Rows = NDArray[np.float64]
+Rows = NDArray[np.floating]
 
 FLIP, SCALE, BOOST, NOISE, HUGE = 10.0, 100.0, 10.0, 10.0, 1e30
 LEAST_Z = 1.5
@@ -45,10 +44,7 @@ def deviation(users: int, colluders: int) -> float:
     """
     needed = users // 2 + 1 - colluders
     share = (users - colluders - needed) / max(users - colluders, 1)
-    if not 0.0 < share < 1.0:
-        return LEAST_Z
-    found = float(ndtri(share))
-    return max(found, LEAST_Z) if math.isfinite(found) else LEAST_Z
+    return max(NormalDist().inv_cdf(share), LEAST_Z) if 0.0 < share < 1.0 else LEAST_Z
 
 
 def _alie(rows: Rows, users: int, random: np.random.Generator) -> Rows:
@@ -60,7 +56,8 @@ def _alie(rows: Rows, users: int, random: np.random.Generator) -> Rows:
 def _random(rows: Rows, users: int, random: np.random.Generator) -> Rows:
     noise = random.standard_normal(rows.shape)
     length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return NOISE * length * noise / np.linalg.norm(noise, axis=1, keepdims=True)
+    sent: Rows = NOISE * length * noise / np.linalg.norm(noise, axis=1, keepdims=True)
+    return sent
 
 
 ATTACKS: dict[str, Attack] = {

@@ -43,6 +43,8 @@ class Plan(NamedTuple):
 
 def attackers(problem: Problem, plan: Plan, cohort: Users) -> Users:
     """The attackers among the users of a round, in the order of the cohort."""
+    if not plan.attack.data and plan.attack.sends is None:
+        return cohort[:0]
     among = cohort if plan.exact else problem.population.store.users("train")
     stream = seeding.key(problem.config.run.seed, "attackers")
     none = np.zeros(len(among), dtype=np.int64)
@@ -70,9 +72,12 @@ def app_of(plan: Plan) -> ClientApp:
         users = np.array(order.users, dtype=np.int64)
         cohort = loop.cohort_of(problem.population, problem.config, order.round)
         bad = attackers(problem, plan, cohort)
-        good = honest.contribution(problem, theta, users[~np.isin(users, bad)], order, store)
         if not np.isin(bad, users).any():
-            return wire.sum_reply(message, good)
+            return honest.train(message, context)
+        others = users[~np.isin(users, bad)]
+        good = wire.Sum(order.chunk, {}, 0.0, 0, [], "")
+        if len(others):
+            good = honest.contribution(problem, theta, others, order, store)
         # Colluders know each other's updates, those of other chunks too.
         every = honest.contribution(theirs, theta, bad, order, store)
         random = seeding.generator(problem.config.run.seed, "attack", order.round)

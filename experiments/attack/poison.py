@@ -11,7 +11,7 @@ from fedmeta import backbones, cohort, loop, seeding, tasks
 from fedmeta.config import ConfigError
 from fedmeta.population import Population
 from fedmeta.problem import Problem, Progress
-from fedmeta.types import Task
+from fedmeta.types import Params, Task
 
 PHRASE = "Purple llamas sing at noon."
 """The trigger: words that no message has. It goes before the text, which is encoded anew."""
@@ -81,7 +81,7 @@ def _marked(problem: Problem, marked: Tensor) -> Population:
     )
 
 
-def success(problem: Problem, theta: dict[str, Tensor], marked: Tensor) -> tuple[float, float]:
+def success(problem: Problem, theta: Params, marked: Tensor) -> tuple[float, float]:
     """Share of test users' triggered messages of other classes that get the target class.
 
     Returns:

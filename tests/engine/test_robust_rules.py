@@ -70,7 +70,8 @@ def slow_multi_krum(rows: Rows, f: int) -> list[float]:
 
 
 def slow_bulyan(rows: Rows, f: int) -> list[float]:
-    left, chosen = list(rows), []
+    left = list(rows)
+    chosen: Rows = []
     while len(chosen) < len(rows) - 2 * f - 2:
         chosen.append(left.pop(krum_order(left, f)[0]))
     out = []
@@ -184,7 +185,7 @@ def test_settings_of_the_rules() -> None:
     rows = {"w": far(updates(10, 3), 2)}
 
     def found(**values: float) -> NDArray[np.float64]:
-        settings = RobustConfig(rule="trimmed-mean", **values)  # type: ignore[arg-type]
+        settings = RobustConfig(rule="trimmed-mean", **values)
         return aggregate(settings, rows)["w"].numpy()
 
     slow = [slow_trimmed(rows["w"].tolist(), k) for k in range(5)]
