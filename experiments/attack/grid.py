@@ -7,21 +7,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, get_args
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from experiments import artifacts, settings
-from experiments.attack import poison
+from experiments.attack import figures, poison
 from experiments.attack.attacks import ATTACKS
 from experiments.attack.client import Plan, app_of
 from experiments.backends.inline import InlineGrid
 from experiments.simulate import Encoded, prepare
 from fedmeta.config import Config, ConfigError, flatten
-from fedmeta.metrics import METRICS
 from fedmeta.problem import build
 from fedmeta.sections.robust import RobustConfig
-from fedmeta.statistics import interval
 from strategies import checkpoint
 from strategies.app import Outcome, run
 from strategies.errors import ClientError
@@ -71,6 +67,7 @@ def attack(
 
     Raises:
         ConfigError, ValueError: settings or data that cannot be run.
+        ClientError: a run that nobody attacks has ended early.
     """
     asked = _checked(asked)
     if resume is None:
@@ -81,7 +78,8 @@ def attack(
     marked = None
     if any(ATTACKS[name].data == "trigger" for name in asked.attacks):
         marked = poison.triggered(build(_with(config, "mean")), encoded)
-    folder = _folder(config, asked, out, resume)
+    who = {"share": asked.share, "exact": asked.exact}
+    folder = _folder(config, who, out, resume)
     pairs = [(a, r) for r, a in product(fits, asked.attacks)]
     cells: dict[tuple[str, str], dict[str, Any]] = {}
     with artifacts.hold(folder):
@@ -92,10 +90,12 @@ def attack(
                 cell = _cell(_with(config, rule), plan, listeners(f"{name} / {rule}"))
                 _write(path, cell)
             cells[name, rule] = json.loads(path.read_text(encoding="utf-8"))
+            if name == "none" and cells[name, rule]["died"]:
+                raise ClientError(f"{rule}, without attack: {cells[name, rule]['died']}")
             finished(number + 1, len(pairs))
-        content = _content(config, asked, cells) | {"left_out": left_out}
+        content = figures.content(_with(config, "mean"), cells, who) | {"left_out": left_out}
         artifacts.write_json(folder / "attack.json", content)
-        _table(folder / "attack.parquet", config, cells)
+        figures.write(folder / "attack.parquet", _with(config, "mean"), cells)
     return Attacked(folder, content)
 
 
@@ -154,9 +154,8 @@ def _fitting(config: Config, rules: Sequence[str]) -> tuple[list[str], dict[str,
     return fits, left_out
 
 
-def _folder(config: Config, asked: Asked, out: Path | None, resume: Path | None) -> Path:
+def _folder(config: Config, who: dict[str, Any], out: Path | None, resume: Path | None) -> Path:
     """The folder of the grid, with its config and what was asked for."""
-    who = {"share": asked.share, "exact": asked.exact}
     if resume is None:
         folder = artifacts.make_folder(out or config.run.out, config.run.name or "attack")
         artifacts.write_config(folder, config)
@@ -201,56 +200,3 @@ def _write(path: Path, cell: dict[str, Any]) -> None:
     beside = path.with_suffix(".part")
     artifacts.write_json(beside, cell)
     beside.replace(path)
-
-
-def _content(
-    config: Config, asked: Asked, cells: dict[tuple[str, str], dict[str, Any]]
-) -> dict[str, Any]:
-    """Figures of all pairs; means over test users with their intervals, and paired losses."""
-    store = build(_with(config, "mean")).population.store
-    metric = METRICS[store.task]
-    base = cells["none", "mean"]["after"]
-    found = []
-    for (name, rule), cell in cells.items():
-        row = {"attack": name, "rule": rule, "died": cell["died"], "success": cell["success"]}
-        if cell["died"] is None:
-            after, before = (
-                torch.tensor(cell[k], dtype=torch.float64) for k in ("after", "before")
-            )
-            worse = metric.sign * (torch.tensor(base, dtype=torch.float64) - after)
-            mean, loss = (
-                interval(v.numpy(), config.evaluation.bootstrap, config.run.seed)
-                for v in (after, worse)
-            )
-            row |= {"before": float(before.mean()), "after": mean._asdict(), "loss": loss._asdict()}
-        found.append(row)
-    return {
-        "measure": metric.name,
-        "method": config.method.name,
-        "users": {"test": len(store.users("test")), "round": config.federation.users_per_round},
-        "rounds": config.federation.rounds,
-        "support": config.data.support,
-        "attackers": {"share": asked.share, "exact": asked.exact},
-        "robust": config.robust.model_dump(by_alias=True, exclude={"rule"}),
-        "runs": found,
-    }
-
-
-def _table(path: Path, config: Config, cells: dict[tuple[str, str], dict[str, Any]]) -> None:
-    """One row for each attack, rule and test user."""
-    store = build(_with(config, "mean")).population.store
-    ids = [store.ids[user] for user in store.users("test").tolist()]
-    parts = [
-        pa.table(
-            {
-                "attack": [name] * len(ids),
-                "rule": [rule] * len(ids),
-                "user": ids,
-                "before": pa.array(cell["before"], pa.float64()),
-                "after": pa.array(cell["after"], pa.float64()),
-            }
-        )
-        for (name, rule), cell in cells.items()
-        if cell["died"] is None
-    ]
-    pq.write_table(pa.concat_tables(parts), path)

@@ -171,6 +171,8 @@ def test_command(fedmeta: Call) -> None:
     for key, row in runs.items():
         assert row["after"]["mean"] == pytest.approx(means[key])
         assert row["loss"]["mean"] == pytest.approx(means["none", "mean"] - means[key])
+        own = means["none", key[1]] - means[key]
+        assert row["attack_loss"]["mean"] == pytest.approx(own, abs=1e-12)
         assert all(0.0 <= share <= 1.0 for share in row["success"])
     assert json.loads(Path("out/attack.json").read_text())["runs"] == found["runs"]
     # A cell that is there is not run again, one that is missing is.
