@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -22,17 +23,18 @@ def table(found: Attacked) -> RenderableType:
         if row["died"]:
             return "died"
         after, loss = scale * row["after"]["mean"], scale * row["loss"]["mean"]
-        return f"{after:.{digits}f} ({-loss if percent else loss:+.{digits}f})"
+        return f"{after:.{digits}f} {-loss if percent else loss:+.{digits}f}"
 
-    who = content["attackers"]
+    who, users = content["attackers"], content["users"]["test"]
+    measure = "accuracy, %," if percent else content["measure"]
     main = Table(
-        title=f"{content['method']}, {who['share']:.0%} attackers: "
-        f"{'accuracy, %' if percent else content['measure']} of {content['users']['test']} unseen"
-        f" users after {content['support']} examples (against mean without attack)"
+        box=SIMPLE_HEAD,
+        title=f"{content['method']}, {who['share']:.0%} attackers: {measure} of {users} unseen users"
+        f" after {content['support']} examples (and against mean without attack)",
     )
     main.add_column("attack")
     for rule in rules:
-        main.add_column(rule, justify="right")
+        main.add_column(rule.replace("-", "-\n"), justify="right", no_wrap=True)
     for name in attacks:
         main.add_row(name, *(figure(runs[name, rule]) for rule in rules))
     alive = [row for row in runs.values() if not row["died"]]
@@ -53,11 +55,12 @@ def table(found: Attacked) -> RenderableType:
 def _doors(doors: list[str], rules: list[str], runs: dict[tuple[str, str], Any]) -> Table:
     """How often a triggered message of another class gets the target class."""
     out = Table(
-        title="triggered messages that get the attackers' class, %: before > after adapting"
+        box=SIMPLE_HEAD,
+        title="triggered messages that get the attackers' class, %: before > after adapting",
     )
     out.add_column("attack")
     for rule in rules:
-        out.add_column(rule, justify="right")
+        out.add_column(rule.replace("-", "-\n"), justify="right", no_wrap=True)
 
     def shares(row: dict[str, Any]) -> str:
         return (
