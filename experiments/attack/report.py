@@ -25,12 +25,12 @@ def table(found: Attacked) -> RenderableType:
         after, loss = scale * row["after"]["mean"], scale * row["loss"]["mean"]
         return f"{after:.{digits}f} {-loss if percent else loss:+.{digits}f}"
 
-    who, users = content["attackers"], content["users"]["test"]
+    who, users = f"{content['attackers']['share']:.0%} attackers", content["users"]["test"]
     measure = "accuracy, %," if percent else content["measure"]
     main = Table(
         box=SIMPLE_HEAD,
-        title=f"{content['method']}, {who['share']:.0%} attackers: {measure} of {users} unseen users"
-        f" after {content['support']} examples (and against mean without attack)",
+        title=f"{content['method']}, {who}: {measure} of {users} unseen users"
+        f" after {content['support']} examples, and against mean without attack",
     )
     main.add_column("attack")
     for rule in rules:
