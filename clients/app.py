@@ -67,12 +67,14 @@ def contribution(
     server made for each of them, if it did. Where the server needs them one by one
     (:func:`fedmeta.loop.apart`), contributions are not added up.
 
-    When the batched program raises, the users are run one by one to find whose data it was.
+    When the batched program raises, the users are run one by one to find whose data it was; that it
+    did is counted, also where all of them then succeed.
     """
     failed: list[int] = []
     reasons: list[str] = []
     updates: list[Update] = []
     apart = loop.apart(problem)
+    again: list[str] = []
     given = problem.config.data
     pending = tasks.batches(problem.population, users, given.support + given.query)
     while pending:
@@ -82,6 +84,7 @@ def contribution(
             update = _update(problem, theta, group, order.round, store, mine)
         except Exception:
             if len(group) > 1:
+                again.append(traceback.format_exc())
                 pending = [group[i : i + 1] for i in range(len(group))] + pending
             else:
                 failed.append(int(group[0]))
@@ -101,7 +104,8 @@ def contribution(
         weight=float(sum(update.weight for update in updates)),
         users=len(users) - len(failed),
         failed=failed,
-        reason=reasons[0] if reasons else "",
+        reason=next(iter(reasons + again), ""),
+        again=len(again),
     )
 
 

@@ -48,7 +48,8 @@ class Sum(NamedTuple):
         weight: sum of the weights.
         users: users in the sum.
         failed: indices of users that are not in it.
-        reason: why the first of them failed, with the traceback.
+        reason: why the first of them failed, with the traceback; else why a batch raised.
+        again: batches that raised and were computed again user by user.
     """
 
     chunk: int
@@ -57,6 +58,7 @@ class Sum(NamedTuple):
     users: int
     failed: list[int]
     reason: str
+    again: int = 0
 
 
 def arrays(params: Params) -> ArrayRecord:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from clients import wire
 from fedmeta import generation, loop, robust, tasks
 from fedmeta.cohort import Trial
+from fedmeta.devices import Turn, fleet_of
 from fedmeta.metrics import METRICS
 from fedmeta.outer import ServerState, begin
 from fedmeta.problem import Problem, initial
@@ -61,6 +62,9 @@ class Federated(Strategy):
         self._last = RoundDone(0, 0, 0, 0, 0.0, None)
         self._began = 0.0
         self._asked = 0
+        self._fleet = fleet_of(problem)
+        self._clock = (self.history[-1].clock or 0.0) if self.history else 0.0
+        self._turn = Turn(np.empty(0, dtype=np.int64), self._clock, 0, 0, 0)
         self._saved = -QUICK
         self._chunks: list[NDArray[np.int64]] = []
 
@@ -70,7 +74,8 @@ class Federated(Strategy):
         """One message for each chunk of the round's cohort."""
         settings, population = self.problem.config, self.problem.population
         server_round += self._before
-        users = loop.cohort_of(population, settings, server_round)
+        self._turn = loop.turn_of(self.problem, self._fleet, server_round, self._clock)
+        users = self._turn.users
         nodes, self._asked = nodes_of(grid), len(users)
         self._began = time.perf_counter()
         self._chunks = tasks.chunks(population, users, settings.federation.chunk)
@@ -93,7 +98,7 @@ class Federated(Strategy):
         """
         settings = self.problem.config
         server_round += self._before
-        first = ""
+        first, again = "", 0
         ordered = (
             Stack(settings.robust, self._there) if robust.is_on(settings.robust) else OrderedSum()
         )
@@ -103,10 +108,13 @@ class Federated(Strategy):
             else:
                 term = wire.read_sum(reply)
                 reason = self._reason(term)
+                again += term.again
                 ordered.add(self._collected(term))
             first = first or reason
             if reason and settings.run.on_client_error == "fail":
                 raise ClientError(f"round {server_round}: {reason}")
+        if self._fleet is not None and not len(self._turn.users):
+            return self._over(server_round, 0, 0)
         failed = self._asked - ordered.users
         first = first or "no reply in time"
         if failed and settings.run.on_client_error == "fail":
@@ -117,10 +125,7 @@ class Federated(Strategy):
         # A sum of scalars is no longer an array.
         mean = {n: torch.from_numpy(np.asarray(v / ordered.weight)) for n, v in total.items()}
         self.state = loop.step(self.problem, self.state, mean)
-        seconds = time.perf_counter() - self._began
-        rounds = settings.federation.rounds
-        self._last = RoundDone(server_round, rounds, ordered.users, failed, seconds, None)
-        return wire.arrays(self.state.meta), MetricRecord({"users": ordered.users})
+        return self._over(server_round, ordered.users, failed, again)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -163,6 +168,21 @@ class Federated(Strategy):
 
     def summary(self) -> None:
         """Nothing to say: the config is in the run's folder."""
+
+    def _over(
+        self, server_round: int, users: int, failed: int, again: int = 0
+    ) -> tuple[ArrayRecord, MetricRecord]:
+        """A round's training is over; the model is kept where no user replied in time."""
+        self.state = self.state._replace(round=server_round)
+        rounds, turn = self.problem.config.federation.rounds, self._turn
+        seconds = time.perf_counter() - self._began
+        self._last = RoundDone(server_round, rounds, users, failed, seconds, None, again=again)
+        if self._fleet is not None:
+            self._clock = turn.clock
+            self._last = self._last._replace(
+                clock=turn.clock, selected=turn.selected, dropped=turn.dropped, late=turn.late
+            )
+        return wire.arrays(self.state.meta), MetricRecord({"users": users})
 
     def _done(self, event: RoundDone) -> None:
         self.history.append(event)
