@@ -202,8 +202,8 @@ def train(
             memory[user] = part(sent, lambda name: name.startswith(OWN))
             leaves = part(sent, lambda name: not name.startswith((OWN, SHARE)))
             if clip is not None:
-                alone = clipped({n: v[None] for n, v in leaves.items()}, clip)
-                leaves = {n: v[0] for n, v in alone.items()}
+                bounded = clipped({n: v[None] for n, v in leaves.items()}, clip)
+                leaves = {n: v[0] for n, v in bounded.items()}
             w = (1.0 if share is None else float(share)) * float(sent.get(SHARE, 1.0))
             term = {name: w * value.double() for name, value in leaves.items()}
             if method.generator is not None:

@@ -111,7 +111,7 @@ class Federated(Strategy):
             ClientError: a client failed and `run.on-client-error` is `fail`, or all did.
         """
         server_round += self._before
-        first, again = "", 0
+        settings, first, again = self.problem.config, "", 0
         ordered = (
             Stack(settings.robust, self._there) if robust.is_on(settings.robust) else OrderedSum()
         )

@@ -28,6 +28,7 @@ class Stack:
         self._settings, self._there = settings, there
         self._rows: dict[int, Rows] = {}
         self._chunks: set[int] = set()
+        self.spent = 0
 
     @property
     def users(self) -> int:
@@ -48,6 +49,7 @@ class Stack:
         if term.chunk in self._chunks:
             raise ValueError(f"chunk {term.chunk} replied twice in one round")
         self._chunks.add(term.chunk)
+        self.spent += term.spent
         users = self._there(term)
         for name, value in term.total.items():
             if len(value) != len(users):
