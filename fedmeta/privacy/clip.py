@@ -73,7 +73,7 @@ def norms(leaves: Params, dual: Coordinates | None = None) -> Tensor:
     """L2 norms of users' contributions over all names, ``(U,)`` in float64, never too small."""
     name = "" if dual is None else f"{dual.tail.layer}.weight"
     squares = [
-        value.double().flatten(1).square().sum(1)
+        value.double().reshape(len(value), -1).square().sum(1)
         for key, value in leaves.items()
         if dual is None or not key.startswith(name)
     ]
