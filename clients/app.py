@@ -17,7 +17,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
-from clients import memory, wire
+from clients import charging, memory, wire
 from fedmeta import cohort, config, evaluation, loop, tasks
 from fedmeta.privacy import example, rounds
 from fedmeta.privacy.clip import Clip
@@ -37,7 +37,13 @@ def train(message: Message, context: Context) -> Message:
     with _one_thread():
         store = memory.folder_of(context)
         made = wire.params(wire.read_made(message), problem.population.features.device)
-        return wire.sum_reply(message, contribution(problem, theta, users, order, store, made))
+        # Before anything of them is drawn, so that no crash leaves a release without a charge.
+        run = charging.run_of(context)
+        there = charging.admitted(problem, theta, users, order.round, store, run)
+        if not len(there):
+            return wire.sum_reply(message, wire.Sum(order.chunk, {}, 0.0, 0, [], "", len(users)))
+        reply = contribution(problem, theta, there, order, store, made)
+        return wire.sum_reply(message, reply._replace(spent=len(users) - len(there)))
 
 
 @app.evaluate()

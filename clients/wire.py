@@ -51,6 +51,7 @@ class Sum(NamedTuple):
         users: users in the sum.
         failed: indices of users that are not in it.
         reason: why the first of them failed, with the traceback.
+        spent: users who take no part since it would pass their privacy budget; not named.
     """
 
     chunk: int
@@ -59,6 +60,7 @@ class Sum(NamedTuple):
     users: int
     failed: list[int]
     reason: str
+    spent: int = 0
 
 
 def arrays(params: Params) -> ArrayRecord:

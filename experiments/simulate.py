@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 
 from flwr.app import Context, RecordDict
 
+from clients import ledger
 from clients.app import app as client_app
 from experiments import artifacts, settings
 from experiments.backends import MakeGrid, check_backend, open_backend
 from experiments.summary import summarize
 from fedmeta.config import Config, ConfigError, flatten
 from fedmeta.evaluation import shots_of
+from fedmeta.privacy.claim import check_budget
 from fedmeta.problem import build
 from strategies import checkpoint
 from strategies.app import Outcome, make_app
@@ -75,7 +77,8 @@ def prepare(config: Config, encoded: Encoded | None = None) -> float:
     began = time.perf_counter()
     shots_of(config)
     check_backend(config.run)
-    build(config, encoded)
+    problem = build(config, encoded)
+    check_budget(problem.config, problem.privacy)
     return time.perf_counter() - began
 
 
@@ -88,7 +91,9 @@ def run_on(
     resume: bool = False,
 ) -> Run:
     """Run a config on workers that are up, and write its folder; go on with what is in ``out``."""
-    config = build(config).config
+    problem = build(config)
+    config = problem.config
+    check_budget(config, problem.privacy)
     if resume and out is not None and (out / "config.toml").exists():
         folder = out
         _go_on(folder, config)
@@ -111,8 +116,17 @@ def _go_on(folder: Path, config: Config) -> None:
     before = settings.read(folder / "config.toml")
     checkpoint.same(checkpoint.decisive(before), checkpoint.decisive(config), folder)
     if not checkpoint.rounds(folder / "checkpoints"):
-        shutil.rmtree(_memory(folder, config), ignore_errors=True)
+        _forget(_memory(folder, config))
         (folder / "rounds.jsonl").unlink(missing_ok=True)
+
+
+def _forget(memory: Path) -> None:
+    """Remove what users own, but not what they were charged."""
+    for path in memory.glob("*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif not path.name.startswith(ledger.FILE):
+            path.unlink(missing_ok=True)
 
 
 def _memory(folder: Path, config: Config) -> Path:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fedmeta.metrics import METRICS
+from fedmeta.privacy import claim
 from fedmeta.statistics import achieved_share, describe, gain, hurt_share, interval
 from fedmeta.types import Params
 from strategies.app import Outcome
@@ -78,6 +79,8 @@ def summarize(outcome: Outcome, speed: dict[str, float]) -> dict[str, Any]:
         },
         "dropped": population.store.dropped,
         "failed_updates": sum(event.failed for event in outcome.history),
+        "budget_spent": sum(event.spent for event in outcome.history),
+        "privacy": claim.as_json(claim.claimed(config, outcome.problem.privacy)),
         "valid": split_figures(outcome, "valid"),
         "test": split_figures(outcome, "test"),
         "speed": speed | {"user_updates_per_s": rate},

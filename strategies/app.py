@@ -83,7 +83,7 @@ def run(
         if folder is not None:
             checkpoint.write(folder, progress, decisive)
 
-    strategy = Federated(problem, listener, resumed, save)
+    strategy = Federated(problem, listener, resumed, save, ledger=folder.parent if folder else None)
     if resumed is not None:
         listener(Resumed(resumed.history))
     shots = shots_of(settings)

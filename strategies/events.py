@@ -13,6 +13,7 @@ class RoundDone(NamedTuple):
         failed: users that were left out.
         seconds: wall time of the round's training.
         valid: measure on validation users after adaptation, in rounds that are evaluated.
+        spent: users who took no part since their privacy budget is spent.
     """
 
     round: int
@@ -21,6 +22,7 @@ class RoundDone(NamedTuple):
     failed: int
     seconds: float
     valid: float | None
+    spent: int = 0
 
 
 class Phase(NamedTuple):

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from numpy.typing import NDArray
 
-from clients import wire
+from clients import charging, wire
 from fedmeta import generation, loop, tasks
 from fedmeta.cohort import Trial
 from fedmeta.metrics import METRICS
@@ -44,6 +45,7 @@ class Federated(Strategy):
         resumed: Progress | None = None,
         save: Callable[[Progress], None] | None = None,
         chance: Chance | None = None,
+        ledger: Path | None = None,
     ) -> None:
         """Starts at the seeded initialization of the problem, or where a run was left.
 
@@ -53,9 +55,10 @@ class Federated(Strategy):
             resumed: where an earlier run was left.
             save: called after every round that is to be saved.
             chance: where noise and secret cohorts come from; None: the seed of the run.
+            ledger: folder of the ledger that releases are charged to; None: none is kept.
         """
         self.problem, self.listener, self._save = problem, listener, save
-        self._chance, privacy = chance, problem.privacy
+        self._chance, self._ledger, privacy = chance, ledger, problem.privacy
         # A run that ends when a user fails would tell of his data.
         self._fails = problem.config.run.on_client_error == "fail" and not privacy.guards_users
         if resumed is None:
@@ -113,19 +116,29 @@ class Federated(Strategy):
             first = first or reason
             if reason and self._fails:
                 raise ClientError(f"round {server_round}: {reason}")
-        total, failed = ordered.finish(), self._asked - ordered.users
+        total, failed = ordered.finish(), self._asked - ordered.users - ordered.spent
         first = first or "no reply in time"
         if failed and self._fails:
             raise ClientError(f"round {server_round}: {failed} users are missing: {first}")
-        if not ordered.weight > 0 and not self.problem.privacy.guards_users:
+        nobody = not ordered.weight > 0 and not self.problem.privacy.guards_users
+        if nobody and (failed or not ordered.spent):
             raise ClientError(f"round {server_round}: every client failed; first: {first}")
         # A sum of scalars is no longer an array.
         summed = {name: torch.from_numpy(np.asarray(value)) for name, value in total.items()}
-        mean, carried = mean_of(self.problem, self.state, summed, ordered.weight, self._chance)
-        self.state = loop.step(self.problem, self.state, mean)._replace(privacy=carried)
+        if nobody:  # nobody can pay for the round
+            self.state = self.state._replace(round=server_round)
+        else:
+            mean, carried = mean_of(self.problem, self.state, summed, ordered.weight, self._chance)
+            if self._ledger is not None:
+                users = np.concatenate([np.zeros(0, np.int64), *self._chunks])
+                fresh = self._chance is not None
+                charging.pay(self.problem, mean, users, server_round, self._ledger, fresh)
+            self.state = loop.step(self.problem, self.state, mean)._replace(privacy=carried)
         seconds = time.perf_counter() - self._began
         rounds = settings.federation.rounds
-        self._last = RoundDone(server_round, rounds, ordered.users, failed, seconds, None)
+        self._last = RoundDone(
+            server_round, rounds, ordered.users, failed, seconds, None, ordered.spent
+        )
         return wire.arrays(self.state.meta), MetricRecord({"users": ordered.users})
 
     def configure_evaluate(
