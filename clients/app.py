@@ -74,12 +74,14 @@ def contribution(
     What users own is read from the folder ``store`` and written back to it. ``made`` is what the
     server made for each of them, if it did; then they are not added up.
 
-    When the batched program raises, the users are run one by one to find whose data it was.
+    When the batched program raises, the users are run one by one to find whose data it was; that it
+    did is counted, also where all of them then succeed.
     Where every user protects himself, those who fail send their noise, and nobody is named.
     """
     failed: list[int] = []
     reasons: list[str] = []
     updates: list[Update] = []
+    again: list[str] = []
     given = problem.config.data
     pending = tasks.batches(problem.population, users, given.support + given.query)
     if example.applies(problem.config):
@@ -91,6 +93,7 @@ def contribution(
             update = _update(problem, theta, group, order, store, mine)
         except Exception:
             if len(group) > 1:
+                again.append(traceback.format_exc())
                 pending = [group[i : i + 1] for i in range(len(group))] + pending
             else:
                 failed.append(int(group[0]))
@@ -110,7 +113,8 @@ def contribution(
         weight=float(sum(update.weight for update in updates)),
         users=len(users) - len(failed),
         failed=failed,
-        reason=reasons[0] if reasons else "",
+        reason=next(iter(reasons + again), ""),
+        again=len(again),
     )
     noise = rounds.added_by(problem, theta, users, order.round)
     return _noised(total, noise, len(users)) if noise else total

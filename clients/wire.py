@@ -50,7 +50,8 @@ class Sum(NamedTuple):
         weight: sum of the weights.
         users: users in the sum.
         failed: indices of users that are not in it.
-        reason: why the first of them failed, with the traceback.
+        reason: why the first of them failed, with the traceback; else why a batch raised.
+        again: batches that raised and were computed again user by user.
         spent: users who take no part since it would pass their privacy budget; not named.
     """
 
@@ -61,6 +62,7 @@ class Sum(NamedTuple):
     failed: list[int]
     reason: str
     spent: int = 0
+    again: int = 0
 
 
 def arrays(params: Params) -> ArrayRecord:

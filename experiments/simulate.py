@@ -14,10 +14,12 @@ from clients.app import app as client_app
 from experiments import artifacts, settings
 from experiments.backends import MakeGrid, check_backend, open_backend
 from experiments.summary import summarize
+from fedmeta import generation, unread
 from fedmeta.config import Config, ConfigError, flatten
 from fedmeta.evaluation import shots_of
 from fedmeta.privacy.claim import check_budget
 from fedmeta.problem import build
+from fedmeta.turns import check_turns
 from strategies import checkpoint
 from strategies.app import Outcome, make_app
 from strategies.events import Event, Listener, Resumed, RoundDone, ignore
@@ -61,6 +63,7 @@ def simulate(
     else:
         artifacts.check_folder(out or config.run.out)
     backbone_s = prepare(config, encoded)
+    unread.check(config, [config.method.name], build(config).population.store.task)
     with open_backend(config.run, client_app) as make_grid:
         startup_s = time.perf_counter() - began - backbone_s
         timings = {"backbone_s": backbone_s, "startup_s": startup_s}
@@ -79,6 +82,7 @@ def prepare(config: Config, encoded: Encoded | None = None) -> float:
     check_backend(config.run)
     problem = build(config, encoded)
     check_budget(problem.config, problem.privacy)
+    check_turns(problem)
     return time.perf_counter() - began
 
 
@@ -169,7 +173,7 @@ def _run_in(
 def finish(folder: Path, outcome: Outcome, speed: dict[str, float], backend: str) -> Run:
     """Write the model, the users' scores and the summary of a finished run."""
     summary = summarize(outcome, speed) | {"backend": backend}
-    artifacts.write_model(folder, outcome.meta)
+    artifacts.write_model(folder, generation.public(outcome.problem.method, outcome.meta))
     artifacts.write_users(folder, artifacts.users_table(outcome))
     artifacts.write_json(folder / "summary.json", summary)
     return Run(folder, outcome, summary)

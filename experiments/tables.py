@@ -46,18 +46,46 @@ def run_table(run: Run) -> RenderableType:
             f"{summary['users'][split]} {split}",
             _number(metric, figures["before"][f"{name}_macro"]),
             _number(metric, after[f"{name}_macro"]),
-            _signed(metric, figures),
+            _signed(metric, figures) if figures["gain"] else "-",
             _number(metric, after["median"]),
             _number(metric, after["worst_decile"]),
-            f"{figures['hurt_share']:.0%}",
+            f"{figures['hurt_share']:.0%}" if figures["gain"] else "-",
         )
     lines = [Text("test users by support examples: " + _curve(metric, summary["test"]["curve"]))]
     if "bayes" in summary["test"]:
         lines.append(Text(_achieved(summary["test"])))
     if claim := claimed(run.outcome.problem.config, run.outcome.problem.privacy):
         lines.append(Text(sentence(claim)))
+    if "clock" in summary:
+        lines.append(Text(clock_line(summary["clock"])))
+    lines += [Text(line) for line in target_lines(metric, {summary["name"]: summary})]
+    lines += [Text(note) for note in summary["notes"]]
     lines.append(Text(f"weights sha256 {summary['weights_sha256'][:16]}…   {run.folder}"))
     return Group(table, *lines)
+
+
+def clock_line(clock: dict[str, Any]) -> str:
+    """What simulated devices did in a run."""
+    return (
+        f"simulated time {clock['simulated_s']:,.0f} s; of {clock['selected']} users asked"
+        f" {clock['dropped']} dropped and {clock['late']} were late"
+    )
+
+
+def target_lines(metric: Metric, summaries: dict[str, dict[str, Any]]) -> list[str]:
+    """Rounds and simulated time to the target, one line for each run that has rounds."""
+    lines = []
+    for name, summary in summaries.items():
+        given = summary.get("target", [])
+        for target in given if isinstance(given, list) else [given]:
+            text = f"{name}: valid {_number(metric, target['measure'])} "
+            if target["rounds_to_target"] is None:
+                lines.append(text + "was not reached")
+                continue
+            time = target["time_to_target_s"]
+            after = "" if time is None else f", {time:,.0f} simulated seconds"
+            lines.append(f"{text}after {target['rounds_to_target']} rounds{after}")
+    return lines
 
 
 def compare_table(found: Comparison) -> RenderableType:
@@ -102,9 +130,17 @@ def compare_table(found: Comparison) -> RenderableType:
     for name, reason in found.content["left_out"].items():
         lines.append(Text(f"left out: {name} ({reason})"))
     lines.extend(Text(text) for text in _claims(found))
+    for row in found.rows.values():
+        lines += [Text(note) for note in row.summary["notes"] if note.startswith("WARNING")]
     if shared := found.content["same_for_all"]:
         note = "the same for all methods instead of their own defaults: " + ", ".join(shared)
         lines.append(Text(note))
+    for key, able in found.content["read_by"].items():
+        others = [name for name in found.rows if name not in able]
+        who = f"by {', '.join(able)} alone" if len(able) <= len(others) else ""
+        lines.append(Text(f"{key} is read {who or 'by all but ' + ', '.join(others)}"))
+    if targets := target_lines(metric, {n: row.summary for n, row in found.rows.items()}):
+        lines[-1:-1] = [Text(line) for line in targets]
     return Group(table, *lines)
 
 
@@ -120,9 +156,20 @@ def _claims(found: Comparison) -> list[str]:
     return lines
 
 
-def claimed_table(found: Comparison, claim: str) -> RenderableType:
-    """A comparison, and what was claimed of it."""
-    return Group(compare_table(found), Text(f"claimed: {claim}"))
+def claimed_table(found: Comparison, content: dict[str, Any]) -> RenderableType:
+    """A comparison, what was claimed of it, and the baseline of who collects the data."""
+    lines = [Text(f"claimed: {content['claim']}")]
+    if central := content.get("central"):
+        mean, (low, high) = central["difference"]["mean"], central["difference"]["ci95"]
+        lines.append(
+            Text(
+                "with everybody's data in one place (tf-idf, logistic regression, an offset per"
+                f" user): {100 * central['before']:.1f} -> {100 * central['after']:.1f};"
+                f" {central['method']} is {100 * mean:+.1f} points to that"
+                f" [{100 * low:+.1f}, {100 * high:+.1f}]"
+            )
+        )
+    return Group(compare_table(found), *lines)
 
 
 def probe_text(result: dict[str, Any]) -> RenderableType:
@@ -142,7 +189,8 @@ def _curve(metric: Metric, curve: dict[str, float]) -> str:
 def _achieved(figures: dict[str, Any]) -> str:
     share = figures["achieved_share"]
     text = f"the best possible is {100 * figures['bayes']:.1f}"
-    return text if share != share else f"{share:.0%} of the achievable gain; {text}"
+    known = share is not None and share == share
+    return f"{share:.0%} of the achievable gain; {text}" if known else text
 
 
 def show(what: RenderableType) -> None:

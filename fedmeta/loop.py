@@ -2,7 +2,7 @@
 
 server: theta
 for every round:
-    users <- a seeded cohort of training users
+    users <- a seeded cohort of training users, of those whose devices reply in time
     for every user: phi <- adapt(theta, support); send a delta or a gradient of the query,
         keep what is the user's own for his next round
     theta <- theta - outer step of the weighted mean of what was sent
@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedmeta import cohort, generation, seeding
+from fedmeta import cohort, devices, generation, seeding
 from fedmeta.config import Config
+from fedmeta.devices import Fleet, Turn
 from fedmeta.gram import Geometry
 from fedmeta.inner import Inner
 from fedmeta.learner import Primal
@@ -30,7 +31,7 @@ from fedmeta.privacy.chance import Chance
 from fedmeta.privacy.clip import clipped
 from fedmeta.privacy.release import clip_of
 from fedmeta.problem import Problem, initial
-from fedmeta.tasks import Draw, draw, drawn_tasks, products
+from fedmeta.tasks import Draw, domains, draw, drawn_tasks, products
 from fedmeta.types import Examples, Params, Task
 
 
@@ -44,10 +45,31 @@ def cohort_of(
     """
     if config.privacy.unit != "off":
         return rounds.cohort_of(population, config, round_number, chance)
+    return ranked(population, config, round_number)[: config.federation.users_per_round]
+
+
+def ranked(population: Population, config: Config, round_number: int) -> NDArray[np.int64]:
+    """All training users in the order of a round's draw."""
     users = population.store.users("train")
     stream = seeding.key(config.run.seed, "cohort", round_number)
     score = seeding.scores(stream, population.keys[users], np.zeros(len(users), dtype=np.int64))
-    return users[np.argsort(score, kind="stable")[: config.federation.users_per_round]]
+    return users[np.argsort(score, kind="stable")]
+
+
+def turn_of(
+    problem: Problem,
+    fleet: Fleet | None,
+    round_number: int,
+    clock: float,
+    chance: Chance | None = None,
+) -> Turn:
+    """Who takes part in a round that begins at a time of the simulated clock."""
+    population, config = problem.population, problem.config
+    if fleet is None:
+        users = cohort_of(population, config, round_number, chance)
+        return Turn(users, clock, len(users), 0, 0)
+    order = ranked(population, config, round_number)
+    return devices.turn_of(problem, fleet, order, round_number, clock)
 
 
 def tasks_of(problem: Problem, users: NDArray[np.int64], round_number: int) -> Task:
@@ -85,12 +107,18 @@ def weights_of(problem: Problem, task: Task) -> Tensor | None:
     return (task.support.weight > 0).sum(-1) + (task.query.weight > 0).sum(-1)
 
 
-def facts_of(problem: Problem, users: NDArray[np.int64]) -> dict[str, Tensor]:
-    """What a method may know of its users beside their examples; it stays with them, ``(U,)``."""
+def facts_of(problem: Problem, users: NDArray[np.int64], judged: bool = False) -> dict[str, Tensor]:
+    """What a method may know of its users beside their examples; it stays with them, ``(U,)``.
+
+    Of users who are ``judged`` it is what their support set says.
+    """
     population, needs = problem.population, problem.method.needs
     found: dict[str, NDArray[np.int64]] = {}
     if "domains" in needs:
         found[DOMAIN] = population.home[users]
+        if judged:
+            stream = seeding.key(problem.config.run.seed, "support")
+            found[DOMAIN] = domains(population, users, stream, problem.config.data.support)
     if "key" in needs:
         stream, none = seeding.key(problem.config.run.seed, "own"), np.zeros(len(users), np.int64)
         found[KEY] = seeding.scores(stream, population.keys[users], none).view(np.int64)
@@ -140,12 +168,18 @@ def train(
     theta = {name: value.to(dtype) for name, value in initial(problem).items()}
     state = begin(theta, config.server)
     memory = {} if memory is None else memory
+    fleet, clock = devices.fleet_of(problem), 0.0
     for round_number in range(1, config.federation.rounds + 1):
+        turn = turn_of(problem, fleet, round_number, clock)
+        clock = turn.clock
         total: Params = {}
         weight = 0.0
         clip = clip_of(problem.privacy, state.privacy)
-        users = cohort_of(problem.population, config, round_number)
-        for user in users:
+        if fleet is not None and not len(turn.users):
+            state = state._replace(round=round_number)
+            yield state
+            continue
+        for user in turn.users:
             stacked = tasks_of(problem, np.array([user]), round_number)
             share = weights_of(problem, stacked)
             mine = Task(*(_only(side, dtype) for side in stacked))
@@ -170,7 +204,7 @@ def train(
                 term = generation.collect(problem, state.meta, np.array([user]), rows)
             total = add(total, term)
             weight += w
-        total = add(total, rounds.added_by(problem, state.meta, users, round_number))
+        total = add(total, rounds.added_by(problem, state.meta, turn.users, round_number))
         mean, carried = rounds.mean_of(problem, state, total, weight)
         state = step(problem, state, mean)._replace(privacy=carried)
         yield state

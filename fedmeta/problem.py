@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fedmeta import backbones, fitness, public, seeding
+from fedmeta import backbones, device_rules, fitness, public, seeding
 from fedmeta.config import Config, ConfigError
 from fedmeta.data.sources import load
 from fedmeta.heads import HEADS
@@ -110,6 +110,7 @@ def build(config: Config, progress: Progress | None = None) -> Problem:
         raise ConfigError(
             f"method.name = {config.method.name!r}: expected one of {', '.join(METHODS)}"
         )
+    device_rules.check(config)
     device = device_of(config.run.device)
     population = _population(config, device, progress)
     config = resolve(config, population.store.task)
@@ -140,7 +141,7 @@ def initial(problem: Problem) -> dict[str, Tensor]:
     width = population.features.shape[1]
     shown = torch.empty(0, width)
     if "public" in problem.method.needs:
-        shown = public.sample(population, config.run.seed, config.method.public_examples)
+        shown = public.sample(population, config)
     setup = Setup(
         head,
         problem.train,

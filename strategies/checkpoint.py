@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from clients.disk import sync, sync_file
 from fedmeta.config import Config, Scalar, flatten
 from fedmeta.data.store import UserStore
 from fedmeta.outer import ServerState
@@ -76,13 +77,13 @@ def write(folder: Path, progress: Progress, settings: Mapping[str, Scalar]) -> N
     beside = folder / f".{number}.{os.getpid()}.part"
     try:
         beside.mkdir(parents=True, exist_ok=True)
-        _sync_file(beside / STATE, state)
-        _sync_file(beside / MANIFEST, (json.dumps(body, indent=1) + "\n").encode())
-        _sync_folder(beside)
+        sync_file(beside / STATE, state)
+        sync_file(beside / MANIFEST, (json.dumps(body, indent=1) + "\n").encode())
+        sync(beside)
         if (folder / str(number)).exists():
             shutil.rmtree(folder / str(number))  # a round that was run again gives the same
         beside.rename(folder / str(number))
-        _sync_folder(folder)
+        sync(folder)
     except OSError as error:
         shutil.rmtree(beside, ignore_errors=True)
         last = max(rounds(folder), default=0)
@@ -117,13 +118,20 @@ def read(folder: Path, settings: Mapping[str, Scalar]) -> Progress | None:
 
 def decisive(config: Config) -> dict[str, Scalar]:
     """The settings that decide what comes out; a run may go on elsewhere, with other workers."""
-    source = Path(config.data.source).expanduser()
-    where = str(source.resolve()) if source.is_file() else config.data.source
+    settings = flatten(config)
+    for name in ("data.source", "data.public", "devices.trace"):
+        settings[name] = absolute(str(settings[name]))
     return {
         key: value
-        for key, value in (flatten(config) | {"data.source": where}).items()
+        for key, value in settings.items()
         if key == "run.seed" or not key.startswith(("run.", "backbone.cache"))
     }
+
+
+def absolute(name: str) -> str:
+    """A file's full path, so that it works from anywhere; what is no file stays as it is."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if path.is_file() else name
 
 
 def data_digest(store: UserStore) -> str:
@@ -230,18 +238,3 @@ def _progress(tensors: dict[str, Tensor], body: dict[str, Any]) -> Progress:
 
 def _digest(body: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def _sync_file(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -13,6 +13,10 @@ class RoundDone(NamedTuple):
         failed: users that were left out.
         seconds: wall time of the round's training.
         valid: measure on validation users after adaptation, in rounds that are evaluated.
+        clock: simulated seconds since the run began; None: no devices are simulated.
+        selected, dropped, late: of simulated devices: how many users were asked, how many of these
+            left in mid-round, and how many would have replied after the round was over.
+        again: batches that raised and were computed again user by user.
         spent: users who took no part since their privacy budget is spent.
     """
 
@@ -22,6 +26,11 @@ class RoundDone(NamedTuple):
     failed: int
     seconds: float
     valid: float | None
+    clock: float | None = None
+    selected: int = 0
+    dropped: int = 0
+    late: int = 0
+    again: int = 0
     spent: int = 0
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from clients import charging, wire
 from fedmeta import generation, loop, tasks
 from fedmeta.cohort import Trial
+from fedmeta.devices import Turn, fleet_of
 from fedmeta.metrics import METRICS
 from fedmeta.outer import ServerState, begin
 from fedmeta.privacy.chance import Chance
@@ -71,6 +72,9 @@ class Federated(Strategy):
         self._last = RoundDone(0, 0, 0, 0, 0.0, None)
         self._began = 0.0
         self._asked = 0
+        self._fleet = fleet_of(problem)
+        self._clock = (self.history[-1].clock or 0.0) if self.history else 0.0
+        self._turn = Turn(np.empty(0, dtype=np.int64), self._clock, 0, 0, 0)
         self._saved = -QUICK
         self._chunks: list[NDArray[np.int64]] = []
 
@@ -80,7 +84,10 @@ class Federated(Strategy):
         """One message for each chunk of the round's cohort."""
         settings, population = self.problem.config, self.problem.population
         server_round += self._before
-        users = loop.cohort_of(population, settings, server_round, self._chance)
+        self._turn = loop.turn_of(
+            self.problem, self._fleet, server_round, self._clock, self._chance
+        )
+        users = self._turn.users
         clip = clip_of(self.problem.privacy, self.state.privacy)
         nodes, self._asked = nodes_of(grid), len(users)
         self._began = time.perf_counter()
@@ -103,19 +110,21 @@ class Federated(Strategy):
         Raises:
             ClientError: a client failed and `run.on-client-error` is `fail`, or all did.
         """
-        settings = self.problem.config
         server_round += self._before
-        ordered, first = OrderedSum(), ""
+        ordered, first, again = OrderedSum(), "", 0
         for reply in replies:
             if reply.has_error():
                 reason = message_error(reply)
             else:
                 term = wire.read_sum(reply)
                 reason = self._reason(term)
+                again += term.again
                 ordered.add(self._collected(term))
             first = first or reason
             if reason and self._fails:
                 raise ClientError(f"round {server_round}: {reason}")
+        if self._fleet is not None and not len(self._turn.users):
+            return self._over(server_round, 0, 0)
         total, failed = ordered.finish(), self._asked - ordered.users - ordered.spent
         first = first or "no reply in time"
         if failed and self._fails:
@@ -134,12 +143,7 @@ class Federated(Strategy):
                 fresh = self._chance is not None
                 charging.pay(self.problem, mean, users, server_round, self._ledger, fresh)
             self.state = loop.step(self.problem, self.state, mean)._replace(privacy=carried)
-        seconds = time.perf_counter() - self._began
-        rounds = settings.federation.rounds
-        self._last = RoundDone(
-            server_round, rounds, ordered.users, failed, seconds, None, ordered.spent
-        )
-        return wire.arrays(self.state.meta), MetricRecord({"users": ordered.users})
+        return self._over(server_round, ordered.users, failed, again, ordered.spent)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -182,6 +186,23 @@ class Federated(Strategy):
 
     def summary(self) -> None:
         """Nothing to say: the config is in the run's folder."""
+
+    def _over(
+        self, server_round: int, users: int, failed: int, again: int = 0, spent: int = 0
+    ) -> tuple[ArrayRecord, MetricRecord]:
+        """A round's training is over; the model is kept where no user replied in time."""
+        self.state = self.state._replace(round=server_round)
+        rounds, turn = self.problem.config.federation.rounds, self._turn
+        seconds = time.perf_counter() - self._began
+        self._last = RoundDone(
+            server_round, rounds, users, failed, seconds, None, again=again, spent=spent
+        )
+        if self._fleet is not None:
+            self._clock = turn.clock
+            self._last = self._last._replace(
+                clock=turn.clock, selected=turn.selected, dropped=turn.dropped, late=turn.late
+            )
+        return wire.arrays(self.state.meta), MetricRecord({"users": users})
 
     def _done(self, event: RoundDone) -> None:
         self.history.append(event)

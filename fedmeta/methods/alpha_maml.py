@@ -62,5 +62,6 @@ ALPHA_MAML = replace(
     defaults=Defaults(rate=1.0, steps=10, optimizer="hypergradient", server_rate=0.04),
     newcomer="adapts on the support set with the learned rate",
     start=_start,
+    ignores=frozenset({"adapt_rate"}),
     tunes=False,
 )

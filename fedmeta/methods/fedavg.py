@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from fedmeta.methods.method import Defaults, Method, delta, fine_tune, no_adaptation
+from fedmeta.methods.method import ADAPTING, Defaults, Method, delta, fine_tune, no_adaptation
 
 FEDAVG = Method(
     name="fedavg",
@@ -15,6 +15,7 @@ FEDAVG = Method(
     defaults=Defaults(rate=1.0, steps=10),
     newcomer="takes the global model",
     general=True,
+    ignores=ADAPTING,
     personalizes=False,
 )
 
@@ -24,5 +25,6 @@ FEDAVG_FT = replace(
     source="Jiang et al. 2019; Matsuda et al. 2022",
     adapt=fine_tune,
     newcomer="adapts on the support set",
+    ignores=frozenset(),
     personalizes=True,
 )

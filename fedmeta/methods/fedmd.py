@@ -101,5 +101,5 @@ FEDMD = Method(
     start=_start,
     own=_own,
     plain=True,
-    needs=frozenset({"classes", "public", "key"}),
+    needs=frozenset({"classes", "public", "key", "names"}),
 )

@@ -40,5 +40,6 @@ META_SGD = Method(
     splits=True,
     start=_start,
     plain=True,
+    ignores=frozenset({"adapt_rate"}),
     tunes=False,
 )

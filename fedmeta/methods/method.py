@@ -35,6 +35,13 @@ Report = Callable[[Learner, Params, Task], Tensor]
 """``(learner, phi, task) -> scalar``: what a method tells of one adapted user beside scores."""
 
 
+ADAPTING = frozenset({"adapt_rate", "adapt_steps"})
+"""Settings of a new user's steps: not read where he takes none."""
+
+INNER_LOOP = ADAPTING | {"rate", "steps", "batch", "momentum"}
+"""Settings of an inner loop: not read by a method without one."""
+
+
 @dataclass(frozen=True)
 class Defaults:
     """Settings that a method takes where the config leaves them open (zero or auto).
@@ -140,7 +147,8 @@ class Method:
         needs: what it cannot do without: `trunk` (a layer before the output layer), `output` (an
             output layer that is not zero at first), `classes`
             (classification), `domains`, `public` (a set of examples without labels that
-            everyone may see), `key` (a number of the user's own to draw by).
+            everyone may see), `key` (a number of the user's own to draw by), `names` (that a
+            class number means the same to every user).
         head: the only head it works with, which `head.name = auto` then takes; None: any.
         private: what a training user sends under example-level privacy, where his examples can be
             met through noised gradients alone (see :mod:`fedmeta.privacy.noisy`); None: the
@@ -148,6 +156,7 @@ class Method:
         weighs: whether the weight of a user depends on his data; the sum of weights then tells
             of him too, and a bound on his contribution does not bound his effect on the mean.
         proximal: whether the inner loop is held near theta with weight ``method.mu``.
+        ignores: settings of every inner loop that it does not read, of :data:`INNER_LOOP`.
         personalizes: whether ``adapt`` does anything.
         tunes: whether rate and steps of personalization are worth choosing on validation users.
     """
@@ -183,6 +192,7 @@ class Method:
     private: Private | None = None
     weighs: bool = False
     proximal: bool = False
+    ignores: frozenset[str] = frozenset()
     personalizes: bool = True
     tunes: bool = True
 

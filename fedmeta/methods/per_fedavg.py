@@ -68,9 +68,10 @@ def _meta_gradient(
 
 def _contribute(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
     w: Params = theta
+    rate = inner.options.local_rate or inner.rate
     for number in range(inner.options.local_steps):
         batches = hands(learner, task.support, number, inner.batch)
-        w = add(w, _meta_gradient(learner, w, batches, inner), -inner.options.local_rate)
+        w = add(w, _meta_gradient(learner, w, batches, inner), -rate)
     return subtract(theta, w)
 
 

@@ -86,9 +86,9 @@ class Noisy:
         """The noised gradient of the step by all parameters."""
         return self.noised(params, examples, is_head)
 
-    def step(self, params: Params, examples: Examples, rate: float, ours: bool) -> Params:
+    def run(self, params: Params, examples: Examples, rate: float, steps: int, size: int) -> Params:
         """See :class:`fedmeta.learner.Downhill`."""
-        return _step(self, params, examples, rate, ours)
+        return _run(self, params, examples, rate, steps, size)
 
     def only(self, wanted: Callable[[str], bool]) -> Downhill:
         """See :class:`fedmeta.learner.Noised`."""
@@ -144,19 +144,22 @@ class _Only:
     def grad(self, params: Params, examples: Examples) -> dict[str, Tensor]:
         return self.noisy.noised(params, examples, self.wanted)
 
-    def step(self, params: Params, examples: Examples, rate: float, ours: bool) -> Params:
-        return _step(self, params, examples, rate, ours)
+    def run(self, params: Params, examples: Examples, rate: float, steps: int, size: int) -> Params:
+        return _run(self, params, examples, rate, steps, size)
 
 
-def _step(
-    learner: Noisy | _Only, params: Params, examples: Examples, rate: float, ours: bool
+def _run(
+    learner: Noisy | _Only, params: Params, examples: Examples, rate: float, steps: int, size: int
 ) -> Params:
-    g = learner.grad(params, examples)
-    if not ours or torch.is_grad_enabled():
-        return add(params, g, -rate)
-    for name, value in g.items():
-        params[name].add_(value, alpha=-rate)
-    return params
+    phi = dict(params)
+    for step in range(steps):
+        g = learner.grad(phi, learner.minibatch(examples, step, size))
+        if step == 0 or torch.is_grad_enabled():
+            phi = add(phi, g, -rate)
+            continue
+        for name, value in g.items():  # of the step before, and nobody else's
+            phi[name].add_(value, alpha=-rate)
+    return phi
 
 
 def _gathered(examples: Examples, chosen: NDArray[np.bool_]) -> Examples:

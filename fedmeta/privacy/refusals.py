@@ -1,6 +1,7 @@
 """What cannot be run with privacy, and why no epsilon may be told of what can."""
 
 from fedmeta.config import Config, ConfigError
+from fedmeta.device_rules import active
 from fedmeta.methods import Method
 from fedmeta.population import Population
 from fedmeta.privacy.event import OFF, Privacy, plan
@@ -15,6 +16,12 @@ def checked(method: Method, population: Population, config: Config) -> Privacy:
     """
     if config.privacy.unit == "off":
         return OFF
+    if active(config):
+        raise ConfigError(
+            f"privacy.unit = {config.privacy.unit!r} with simulated devices: who takes part would"
+            " go by who is there and how fast he is, which no accountant covers; leave devices.*"
+            " at their defaults, or set privacy.unit = 'off'"
+        )
     if config.privacy.unit == "user" and method.contribute is not None:
         _check_user(method, config)
     if config.privacy.unit == "example":
