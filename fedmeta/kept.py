@@ -79,7 +79,7 @@ def look_up(
     def between(one: NDArray[np.int64], *others: NDArray[np.int64]) -> list[Tensor]:
         at = torch.from_numpy(kept.start[users][:, None] + one).to(device)
         # Whole rows are copied first, since columns one by one are slow and there are then fewer.
-        rows = kept.rows.index_select(0, at.flatten()).view(*at.shape, -1)
+        rows = kept.rows.index_select(0, at.flatten()).view(*at.shape, kept.rows.shape[1])
         index = [torch.from_numpy(other).to(device)[:, None, :] for other in others]
         return [rows.gather(2, of.expand(*at.shape, of.shape[-1])) for of in index]
 

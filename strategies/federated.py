@@ -198,7 +198,9 @@ class Federated(Strategy):
         self.state = self.state._replace(round=server_round)
         rounds, turn = self.problem.config.federation.rounds, self._turn
         seconds = time.perf_counter() - self._began
-        self._last = RoundDone(server_round, rounds, users, failed, seconds, None, again=again)
+        self._last = RoundDone(
+            server_round, rounds, users, failed, seconds, None, again=again, spent=spent
+        )
         if self._fleet is not None:
             self._clock = turn.clock
             self._last = self._last._replace(

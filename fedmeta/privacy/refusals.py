@@ -1,10 +1,12 @@
 """What cannot be run with privacy, and why no epsilon may be told of what can."""
 
 from fedmeta.config import Config, ConfigError
+from fedmeta.device_rules import active
 from fedmeta.methods import Method
 from fedmeta.population import Population
 from fedmeta.privacy.event import OFF, Privacy, plan
 from fedmeta.privacy.example_refusals import check_example
+from fedmeta.public import is_private
 
 
 def checked(method: Method, population: Population, config: Config) -> Privacy:
@@ -15,6 +17,12 @@ def checked(method: Method, population: Population, config: Config) -> Privacy:
     """
     if config.privacy.unit == "off":
         return OFF
+    if active(config):
+        raise ConfigError(
+            f"privacy.unit = {config.privacy.unit!r} with simulated devices: who takes part would"
+            " go by who is there and how fast he is, which no accountant covers; leave devices.*"
+            " at their defaults, or set privacy.unit = 'off'"
+        )
     if config.privacy.unit == "user" and method.contribute is not None:
         _check_user(method, config)
     if config.privacy.unit == "example":
@@ -34,10 +42,10 @@ def in_the_clear(method: Method, population: Population, config: Config) -> tupl
         )
     if store.task == "regression":
         found.append("targets are scaled by the training users' own mean and spread")
-    if "public" in method.needs:
+    if "public" in method.needs and is_private(config.data):
         found.append(
             f"the public set of method.name = {method.name!r} is drawn from the training users'"
-            " items, which are no public ones"
+            " items, which are no public ones; name others in data.public"
         )
     return tuple(found)
 

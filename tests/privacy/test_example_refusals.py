@@ -47,6 +47,7 @@ def test_local_training_costs_nothing() -> None:
         ({"method__batch": 2}, "privacy.expected-batch = 2"),
         ({"privacy__expected_batch": 11}, "use 10 or less"),
         ({"federation__weighting": "examples"}, "would tell it"),
+        ({"devices__failure": 0.2}, "simulated devices"),
         ({"privacy__delta": 0.5}, "privacy.delta = 0.5"),
         ({"privacy__clip": 0.0}, "privacy.clip"),
         ({"privacy__noise_multiplier": -1.0}, "privacy.noise-multiplier"),

@@ -150,3 +150,19 @@ def test_secret_samples_and_noise_never_repeat() -> None:
     doors = [example.meet(run, theta, some, n, chance=SECURE) for n in (1, 2)]
     asked = [door.sides["query"].chosen for door in doors]
     assert np.array_equal(asked[0], asked[1])  # a fixed split is fixed
+
+
+def test_no_two_releases_share_their_noise() -> None:
+    """Of users, rounds, steps, sides and seeds."""
+    rows = []
+    for seed, number in ((0, 1), (0, 2), (1, 1)):
+        run = private("fomaml", "mlp", run__seed=seed)
+        door = example.meet(run, start(run), users(run, 3), number)
+        count = sum(value.numel() for value in start(run).values())
+        rows += [door._noise(Source("support", step), count) for step in range(3)]
+        rows.append(door._noise(Source("query"), count))
+    every = torch.cat(rows).double()
+    assert len(every) == 3 * 3 * 4
+    assert every.shape[1] > 1000
+    off = torch.corrcoef(every) - torch.eye(len(every))
+    assert float(off.abs().max()) < 5.5 / every.shape[1] ** 0.5
