@@ -237,4 +237,4 @@ def test_what_is_public_without_noise_forbids_an_epsilon() -> None:
     run = private(method__name="fedmd")
     assert run.privacy.broken == ()  # messages that no user has
     brought = parse({"data.source": "mine.csv"})
-    assert "public set" in in_the_clear(run.method, run.population, brought)[0]
+    assert "public set" in in_the_clear(run.method, run.population.store, brought)[0]
