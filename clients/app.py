@@ -38,8 +38,7 @@ def train(message: Message, context: Context) -> Message:
         store = memory.folder_of(context)
         made = wire.params(wire.read_made(message), problem.population.features.device)
         # Before anything of them is drawn, so that no crash leaves a release without a charge.
-        run = charging.run_of(context)
-        there = charging.admitted(problem, theta, users, order.round, store, run)
+        there = charging.admitted(problem, theta, users, order.round, store)
         if not len(there):
             return wire.sum_reply(message, wire.Sum(order.chunk, {}, 0.0, 0, [], "", len(users)))
         reply = contribution(problem, theta, there, order, store, made)

@@ -16,7 +16,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -136,14 +135,7 @@ def absolute(name: str) -> str:
 
 def data_digest(store: UserStore) -> str:
     """A digest of users, items, labels and splits: the same path may hold other data."""
-    digest = hashlib.sha256("\0".join(store.ids).encode())
-    if isinstance(store.items, tuple):
-        digest.update("\0".join(store.items).encode())
-    else:
-        digest.update(np.ascontiguousarray(store.items).tobytes())
-    for part in (store.item, store.label, store.offsets, store.split):
-        digest.update(np.ascontiguousarray(part).tobytes())
-    return digest.hexdigest()
+    return store.digest
 
 
 def rounds(folder: Path) -> list[int]:
