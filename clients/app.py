@@ -127,7 +127,8 @@ def _noised(total: wire.Sum, noise: Params, users: int) -> wire.Sum:
         name: value.numpy() + total.total.get(name, np.float64(0.0))
         for name, value in noise.items()
     }
-    return total._replace(total=summed, weight=float(users), users=users, failed=[], reason="")
+    # Nor that anything was computed again, which happens where somebody's data raise.
+    return wire.Sum(total.chunk, summed, float(users), users, [], "")
 
 
 def _together(parts: list[torch.Tensor], apart: bool) -> torch.Tensor:
@@ -161,12 +162,24 @@ def _update(
             gram,
             memory=own,
             apart=loop.apart(problem),
-            clip=Clip(order.clip, problem.privacy.quantile > 0) if order.clip else None,
+            clip=_clip(problem, order),
         )
     if update.kept:
         there = [name for name, finite in zip(ids, update.finite.tolist(), strict=True) if finite]
         memory.save(store, there, order.round, update.kept)
     return update
+
+
+def _clip(problem: Problem, order: wire.Order) -> Clip | None:
+    """The bound on what each user sends.
+
+    Only one that adapts is the server's to tell; one that does not is in the settings, to which
+    the noise belongs, and no order widens it.
+    """
+    privacy = problem.privacy
+    if not privacy.guards_users:
+        return None
+    return Clip(order.clip, counts=True) if privacy.quantile else Clip(privacy.clip)
 
 
 @contextmanager
