@@ -159,7 +159,7 @@ def table(found: dict[str, Any]) -> RenderableType:
     if claim["extrapolated"]:
         lines.append(
             f"epsilon is extrapolated to a deployment with {claim['extrapolated']:,} users per"
-            " round; the users simulated here have less"
+            f" round of {claim['deployed']:,}; the users simulated here have less"
         )
     lines.extend(f"no epsilon: {reason}" for reason in claim["reasons"])
     sizes = ", ".join(f"{row['head']} {row['parameters']:,}" for row in heads)

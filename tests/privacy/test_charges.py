@@ -125,10 +125,10 @@ def test_reasons_stand_where_no_epsilon_may() -> None:
 
 
 def test_an_extrapolated_epsilon_is_called_that() -> None:
-    given = config(USER, {"privacy.noise-cohort-size": 1000})
+    given = config(USER, {"privacy.noise-cohort-size": 1000, "privacy.delta": 1e-4})
     claim = claimed(given, plan(given, 36))
     assert claim is not None
-    assert "extrapolated to a deployment with 1,000 users" in sentence(claim)
+    assert "extrapolated to a deployment with 1,000 users per round of 4,500" in sentence(claim)
     assert np.isfinite(claim.epsilon or np.nan)
 
 
