@@ -47,6 +47,7 @@ def pay(
     round_number: int,
     folder: Path,
     fresh: bool,
+    carried: Params | None = None,
 ) -> None:
     """Charge for what a server is about to release for its users.
 
@@ -57,6 +58,7 @@ def pay(
         round_number: of the run.
         folder: of the run, where the ledger is.
         fresh: whether the noise came from the operating system.
+        carried: what else the round has noised, an adaptive clip, of which the next round tells.
 
     Raises:
         LedgerError: the ledger cannot be used, or the budget is spent: nothing may be released.
@@ -66,7 +68,8 @@ def pay(
         return
     ids = [problem.population.store.ids[user] for user in users]
     who = [EVERYBODY] if privacy.by == "run" else ids
-    sign = "" if fresh else ledger.fingerprint(value, "mean", problem.config.run.seed)
+    both = {**value, **{f"carried/{name}": one for name, one in (carried or {}).items()}}
+    sign = "" if fresh else ledger.fingerprint(both, "mean", problem.config.run.seed)
     release = Release("server", round_number, sign, privacy.charge)
     paid = ledger.charge(folder, who, release, _budget(problem.config))
     if not paid.all():

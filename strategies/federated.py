@@ -145,7 +145,8 @@ class Federated(Strategy):
             if self._ledger is not None:
                 payers = np.concatenate([np.zeros(0, np.int64), *self._chunks])
                 fresh = self._chance is not None
-                charging.pay(self.problem, mean, payers, server_round, self._ledger, fresh)
+                folder = self._ledger
+                charging.pay(self.problem, mean, payers, server_round, folder, fresh, carried)
             self.state = loop.step(self.problem, self.state, mean)._replace(privacy=carried)
         return self._over(server_round, ordered.users, failed, again, ordered.spent)
 
