@@ -34,9 +34,7 @@ def admitted(
         return users
     ids = [problem.population.store.ids[user] for user in users]
     return users[
-        ledger.charge(
-            store, ids, _release(problem, theta, round_number), _budget(problem.config)
-        )
+        ledger.charge(store, ids, _release(problem, theta, round_number), _budget(problem.config))
     ]
 
 

@@ -66,7 +66,9 @@ def test_reasons_instead_of_an_epsilon() -> None:
 
 
 def test_a_table_is_made(capsys: pytest.CaptureFixture[str]) -> None:
-    tables.show(command.table(command.query(config(privacy__noise_cohort_size=5000, privacy__delta=1e-5))))
+    tables.show(
+        command.table(command.query(config(privacy__noise_cohort_size=5000, privacy__delta=1e-5)))
+    )
     shown = capsys.readouterr().out
     assert "extrapolated to a deployment with 5,000 users" in shown
     assert "a user is there or not" in shown

@@ -159,7 +159,7 @@ def test_a_source_that_is_handed_in_draws_each_example_and_user_apart() -> None:
     door = example.meet(run, start(run), some, 1, chance=seeded(3))
     side = door.sides["support"]
     chosen, there = side.chosen.sum(2), (side.examples.weight > 0).sum(1).numpy()
-    assert ((0 < chosen) & (chosen < there)).mean() > 0.5
+    assert ((chosen > 0) & (chosen < there)).mean() > 0.5
     others = example.meet(run, start(run), some[1:], 1, chance=seeded(3))
     mine, theirs = (one.noise("support", 2, 5) for one in (door, others))
     assert torch.equal(mine[:, 1:], theirs)
