@@ -75,8 +75,8 @@ def contribution(
     server made for each of them, if it did; then they are not added up.
 
     When the batched program raises, the users are run one by one to find whose data it was; that it
-    did is counted, also where all of them then succeed.
-    Where every user protects himself, those who fail send their noise, and nobody is named.
+    did is counted, also where all of them then succeed. Where every user protects himself, those
+    who fail send their noise, and nobody is named.
     """
     failed: list[int] = []
     reasons: list[str] = []

@@ -61,8 +61,8 @@ class Sum(NamedTuple):
     users: int
     failed: list[int]
     reason: str
-    spent: int = 0
     again: int = 0
+    spent: int = 0
 
 
 def arrays(params: Params) -> ArrayRecord:

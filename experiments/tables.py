@@ -54,12 +54,12 @@ def run_table(run: Run) -> RenderableType:
     lines = [Text("test users by support examples: " + _curve(metric, summary["test"]["curve"]))]
     if "bayes" in summary["test"]:
         lines.append(Text(_achieved(summary["test"])))
-    if claim := claimed(run.outcome.problem.config, run.outcome.problem.privacy):
-        lines.append(Text(sentence(claim)))
     if "clock" in summary:
         lines.append(Text(clock_line(summary["clock"])))
     lines += [Text(line) for line in target_lines(metric, {summary["name"]: summary})]
     lines += [Text(note) for note in summary["notes"]]
+    if claim := claimed(run.outcome.problem.config, run.outcome.problem.privacy):
+        lines.append(Text(sentence(claim)))
     lines.append(Text(f"weights sha256 {summary['weights_sha256'][:16]}…   {run.folder}"))
     return Group(table, *lines)
 
@@ -129,9 +129,9 @@ def compare_table(found: Comparison) -> RenderableType:
         lines.append(Text(f"added to compare with: {', '.join(added)} (--no-baselines: without)"))
     for name, reason in found.content["left_out"].items():
         lines.append(Text(f"left out: {name} ({reason})"))
-    lines.extend(Text(text) for text in _claims(found))
     for row in found.rows.values():
         lines += [Text(note) for note in row.summary["notes"] if note.startswith("WARNING")]
+    lines.extend(Text(text) for text in _claims(found))
     if shared := found.content["same_for_all"]:
         note = "the same for all methods instead of their own defaults: " + ", ".join(shared)
         lines.append(Text(note))
@@ -142,18 +142,6 @@ def compare_table(found: Comparison) -> RenderableType:
     if targets := target_lines(metric, {n: row.summary for n, row in found.rows.items()}):
         lines[-1:-1] = [Text(line) for line in targets]
     return Group(table, *lines)
-
-
-def _claims(found: Comparison) -> list[str]:
-    """What is claimed of the methods, those with the same claim together."""
-    by: dict[str, list[str]] = {}
-    for method, row in found.rows.items():
-        if claim := row.summary.get("privacy"):
-            by.setdefault(sentence(Claim(**claim)), []).append(method)
-    lines = [f"{', '.join(methods)}: {text}" for text, methods in by.items()]
-    if len(found.rows) > 1 and lines:
-        lines.append("each run by itself: whoever makes several of them public pays for all")
-    return lines
 
 
 def claimed_table(found: Comparison, content: dict[str, Any]) -> RenderableType:
@@ -170,6 +158,18 @@ def claimed_table(found: Comparison, content: dict[str, Any]) -> RenderableType:
             )
         )
     return Group(compare_table(found), *lines)
+
+
+def _claims(found: Comparison) -> list[str]:
+    """What is claimed of the methods, those with the same claim together."""
+    by: dict[str, list[str]] = {}
+    for method, row in found.rows.items():
+        if claim := row.summary.get("privacy"):
+            by.setdefault(sentence(Claim(**claim)), []).append(method)
+    lines = [f"{', '.join(methods)}: {text}" for text, methods in by.items()]
+    if len(found.rows) > 1 and lines:
+        lines.append("each run by itself: whoever makes several of them public pays for all")
+    return lines
 
 
 def probe_text(result: dict[str, Any]) -> RenderableType:

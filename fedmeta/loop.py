@@ -174,12 +174,13 @@ def train(
         clock = turn.clock
         total: Params = {}
         weight = 0.0
-        clip = clip_of(problem.privacy, state.privacy)
         if fleet is not None and not len(turn.users):
             state = state._replace(round=round_number)
             yield state
             continue
-        for user in turn.users:
+        clip = clip_of(problem.privacy, state.privacy)
+        users = turn.users
+        for user in users:
             stacked = tasks_of(problem, np.array([user]), round_number)
             share = weights_of(problem, stacked)
             mine = Task(*(_only(side, dtype) for side in stacked))

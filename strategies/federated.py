@@ -87,8 +87,7 @@ class Federated(Strategy):
         self._turn = loop.turn_of(
             self.problem, self._fleet, server_round, self._clock, self._chance
         )
-        users = self._turn.users
-        clip = clip_of(self.problem.privacy, self.state.privacy)
+        users, clip = self._turn.users, clip_of(self.problem.privacy, self.state.privacy)
         nodes, self._asked = nodes_of(grid), len(users)
         self._began = time.perf_counter()
         self._chunks = tasks.chunks(population, users, settings.federation.chunk)
@@ -139,9 +138,9 @@ class Federated(Strategy):
         else:
             mean, carried = mean_of(self.problem, self.state, summed, ordered.weight, self._chance)
             if self._ledger is not None:
-                users = np.concatenate([np.zeros(0, np.int64), *self._chunks])
+                payers = np.concatenate([np.zeros(0, np.int64), *self._chunks])
                 fresh = self._chance is not None
-                charging.pay(self.problem, mean, users, server_round, self._ledger, fresh)
+                charging.pay(self.problem, mean, payers, server_round, self._ledger, fresh)
             self.state = loop.step(self.problem, self.state, mean)._replace(privacy=carried)
         return self._over(server_round, ordered.users, failed, again, ordered.spent)
 

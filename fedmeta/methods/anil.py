@@ -6,14 +6,15 @@ of all parameters, exact through all inner steps. On a head that is an output la
 is MAML.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from torch import Tensor
 
-from fedmeta.inner import Inner, descend
+from fedmeta.inner import Inner, descend, walk
 from fedmeta.learner import Learner, Noised
 from fedmeta.methods.maml import MAML
-from fedmeta.methods.method import through
+from fedmeta.methods.method import ending, through
 from fedmeta.params import is_output, is_trunk
 from fedmeta.types import Params, Task
 
@@ -42,8 +43,11 @@ def _private(learner: Noised, theta: Params, task: Task, inner: Inner) -> dict[s
     return learner.grad(phi, task.query)
 
 
-def _trunk(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
-    return descend(learner, theta, task.support, inner, block=is_trunk)
+def _trunk_walk(learner: Learner, theta: Params, task: Task, inner: Inner) -> Iterator[Params]:
+    return walk(learner, theta, task.support, inner, block=is_trunk)
+
+
+_trunk = ending(_trunk_walk)
 
 
 ANIL = replace(
@@ -51,6 +55,7 @@ ANIL = replace(
     name="anil",
     source="Raghu et al. 2020",
     adapt=_output,
+    walk=None,
     contribute=_through_output,
     private=_private,
     defaults=replace(MAML.defaults, rate=2.0),
@@ -63,6 +68,7 @@ BOIL = replace(
     name="boil",
     source="Oh et al. 2021",
     adapt=_trunk,
+    walk=_trunk_walk,
     contribute=through(_trunk),
     newcomer="adapts the trunk on the support set",
     needs=frozenset({"trunk"}),

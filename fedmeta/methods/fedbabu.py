@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fedmeta.inner import Inner, descend
 from fedmeta.learner import Learner, Noised
-from fedmeta.methods.method import Defaults, Method, fine_tune
+from fedmeta.methods.method import Defaults, Method, fine_tune, fine_tuning
 from fedmeta.params import is_trunk, part, subtract
 from fedmeta.types import Params, Task
 
@@ -30,6 +30,7 @@ FEDBABU = Method(
     communicates="delta of the trunk",
     sends=is_trunk,
     adapt=fine_tune,
+    walk=fine_tuning,
     contribute=_contribute,
     private=_private,
     defaults=Defaults(rate=1.0, steps=10, optimizer="adam", server_rate=0.04),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fedmeta.inner import Inner, descend
 from fedmeta.learner import Downhill
-from fedmeta.methods.method import Defaults, Method, fine_tune, through
+from fedmeta.methods.method import Defaults, Method, fine_tune, fine_tuning, through
 from fedmeta.types import Params, Task
 
 
@@ -25,6 +25,7 @@ MAML = Method(
     source="Finn et al. 2017",
     communicates="meta-gradient of the head",
     adapt=fine_tune,
+    walk=fine_tuning,
     contribute=through(fine_tune),
     defaults=Defaults(rate=1.0, steps=10, optimizer="adam", server_rate=0.04),
     cost="gradients through all steps: about twice the time",

@@ -6,20 +6,24 @@ norm or an inner product of weights would mean something else in other coordinat
 needs the weights themselves says so with ``plain``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from fedmeta.inner import Inner, descend
+from fedmeta.inner import Inner, descend, walk
 from fedmeta.learner import Downhill, Learner, Noised
 from fedmeta.params import subtract
 from fedmeta.types import Params, Task
 
 Adapt = Callable[[Learner, Params, Task, Inner], Params]
 """``(learner, theta, task, inner) -> phi``: a user's own parameters, from the support set."""
+
+Walk = Callable[[Learner, Params, Task, Inner], Iterator[Params]]
+"""As :data:`Adapt`, step by step: where it starts, and what the user has after each of
+``inner.steps`` steps, of which one may write over the one before."""
 
 Contribute = Callable[[Learner, Params, Task, Inner], dict[str, Tensor]]
 """``(learner, theta, task, inner) -> what leaves the user`` (a direction of descent) ``and what
@@ -112,6 +116,8 @@ class Method:
         source: the paper.
         communicates: what leaves a user, in words.
         adapt: how a new user personalizes; it never sees labels of the query.
+        walk: ``adapt`` step by step, where more steps are the same descent, continued: the n-th
+            that it yields is what ``adapt`` gives for n steps. None where that is not so.
         contribute: what a training user sends; None where there is no federation. It is always
             a direction of descent, so that for ``theta - phi`` one step of SGD at rate 1 is
             federated averaging.
@@ -137,10 +143,8 @@ class Method:
         reports: figures of an adapted user that are reported beside his scores, by name.
         plain: whether it needs the weights themselves (a rate for each, their norms, their
             products), which rules out the dual form of the first layer.
-        plain_training: whether training alone does: users then own a first layer, or descend on
-            the query; a newcomer, who adapts from the server's parameters on the support set,
-            has the dual form.
-        plain_adapting: whether only a newcomer's adaptation does.
+        plain_training: whether training alone does: users descend on the query, say; a newcomer,
+            who adapts from the server's parameters on the support set, has the dual form.
         embeds: whether it asks for what the trunk makes of the features, which rules out the dual
             form where there is no trunk.
         batches: whether it can take minibatches.
@@ -173,6 +177,7 @@ class Method:
     keeps: str = "nothing"
     newcomer: str = "adapts on the support set"
     cost: str = "as FedAvg"
+    walk: Walk | None = None
     splits: bool = False
     general: bool = False
     start: Callable[[Setup], dict[str, Tensor]] | None = None
@@ -184,7 +189,6 @@ class Method:
     reports: Mapping[str, Report] = field(default_factory=dict)
     plain: bool = False
     plain_training: bool = False
-    plain_adapting: bool = False
     embeds: bool = False
     batches: bool = True
     needs: frozenset[str] = frozenset()
@@ -206,6 +210,23 @@ def held(method: Method, theta: Params, memory: Params) -> dict[str, Tensor]:
 def fine_tune(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
     """The adaptation of most methods: descend on the support set."""
     return descend(learner, theta, task.support, inner)
+
+
+def fine_tuning(learner: Learner, theta: Params, task: Task, inner: Inner) -> Iterator[Params]:
+    """:func:`fine_tune` step by step."""
+    return walk(learner, theta, task.support, inner)
+
+
+def ending(steps: Walk) -> Adapt:
+    """The adaptation that is the end of a walk."""
+
+    def adapt(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
+        phi = theta
+        for after in steps(learner, theta, task, inner):
+            phi = after
+        return phi
+
+    return adapt
 
 
 def no_adaptation(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:

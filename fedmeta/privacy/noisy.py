@@ -5,7 +5,7 @@ does with the gradients is post-processing; there is nothing else that it could 
 gradient can be had twice under the same noise.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -86,7 +86,9 @@ class Noisy:
         """The noised gradient of the step by all parameters."""
         return self.noised(params, examples, is_head)
 
-    def run(self, params: Params, examples: Examples, rate: float, steps: int, size: int) -> Params:
+    def run(
+        self, params: Params, examples: Examples, rate: float, steps: int, size: int
+    ) -> Iterator[Params]:
         """See :class:`fedmeta.learner.Downhill`."""
         return _run(self, params, examples, rate, steps, size)
 
@@ -144,22 +146,23 @@ class _Only:
     def grad(self, params: Params, examples: Examples) -> dict[str, Tensor]:
         return self.noisy.noised(params, examples, self.wanted)
 
-    def run(self, params: Params, examples: Examples, rate: float, steps: int, size: int) -> Params:
+    def run(
+        self, params: Params, examples: Examples, rate: float, steps: int, size: int
+    ) -> Iterator[Params]:
         return _run(self, params, examples, rate, steps, size)
 
 
 def _run(
     learner: Noisy | _Only, params: Params, examples: Examples, rate: float, steps: int, size: int
-) -> Params:
-    phi = dict(params)
+) -> Iterator[Params]:
     for step in range(steps):
-        g = learner.grad(phi, learner.minibatch(examples, step, size))
-        if step == 0 or torch.is_grad_enabled():
-            phi = add(phi, g, -rate)
-            continue
-        for name, value in g.items():  # of the step before, and nobody else's
-            phi[name].add_(value, alpha=-rate)
-    return phi
+        g = learner.grad(params, learner.minibatch(examples, step, size))
+        if not step or torch.is_grad_enabled():
+            params = add(params, g, -rate)
+        else:  # what the first step has made is nobody else's
+            for name, value in g.items():
+                params[name].add_(value, alpha=-rate)
+        yield params
 
 
 def _gathered(examples: Examples, chosen: NDArray[np.bool_]) -> Examples:

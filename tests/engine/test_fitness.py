@@ -1,5 +1,6 @@
 """What cannot work is refused with what does, and what does is not; settings that nobody reads."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,9 @@ class Slope:
     def minibatch(self, examples: Examples, step: int, size: int) -> Examples:
         return examples
 
-    def run(self, params: Params, examples: Examples, rate: float, steps: int, size: int) -> Params:
+    def run(
+        self, params: Params, examples: Examples, rate: float, steps: int, size: int
+    ) -> Iterator[Params]:
         raise NotImplementedError
 
 

@@ -50,12 +50,12 @@ def test_sum_of_users_that_are_clipped_one_by_one(name: str, head: str) -> None:
         factor = min(1.0, limit / norm) if norm else 1.0
         expected = {n: expected.get(n, 0) + factor * v for n, v in sent.items()}
     for dual in forms(name, head):
-        found = cohort.contribute(
-            method, model, theta, task, INNER, dual=dual, clip=Clip(limit, counts=True)
-        ).total
-        below = found[BELOW]
-        sums = {name: value for name, value in found.items() if name != BELOW}
-        assert distance(sums, expected) < (1e-4 if dual else 1e-12)
+        clip = Clip(limit, counts=True)
+        found = dict(
+            cohort.contribute(method, model, theta, task, INNER, dual=dual, clip=clip).total
+        )
+        below = found.pop(BELOW)
+        assert distance(found, expected) < (1e-4 if dual else 1e-12)
         assert float(below) == float((size <= limit).double().sub(0.5).sum())
         loose = cohort.contribute(method, model, theta, task, INNER, dual=dual, clip=Clip(1e9))
         free = cohort.contribute(method, model, theta, task, INNER, dual=dual)
