@@ -72,7 +72,8 @@ def contribution(
     """The sum over a chunk's users; users that fail are left out and named.
 
     What users own is read from the folder ``store`` and written back to it. ``made`` is what the
-    server made for each of them, if it did; then they are not added up.
+    server made for each of them, if it did. Where the server needs them one by one
+    (:func:`fedmeta.loop.apart`), contributions are not added up.
 
     When the batched program raises, the users are run one by one to find whose data it was; that it
     did is counted, also where all of them then succeed. Where every user protects himself, those
@@ -81,6 +82,7 @@ def contribution(
     failed: list[int] = []
     reasons: list[str] = []
     updates: list[Update] = []
+    apart = loop.apart(problem)
     again: list[str] = []
     given = problem.config.data
     pending = tasks.batches(problem.population, users, given.support + given.query)
@@ -107,7 +109,7 @@ def contribution(
     total = wire.Sum(
         chunk=order.chunk,
         total={
-            name: _together([update.total[name] for update in updates], bool(made)).cpu().numpy()
+            name: _together([update.total[name] for update in updates], apart).cpu().numpy()
             for name in (updates[0].total if updates else ())
         },
         weight=float(sum(update.weight for update in updates)),
@@ -159,7 +161,7 @@ def _update(
             weight,
             gram,
             memory=own,
-            apart=bool(made),
+            apart=loop.apart(problem),
             clip=Clip(order.clip, problem.privacy.quantile > 0) if order.clip else None,
         )
     if update.kept:

@@ -45,8 +45,8 @@ class Sum(NamedTuple):
 
     Attributes:
         chunk: number of the chunk.
-        total: weighted sum of the contributions, or where the server makes each user's parameters
-            the contributions themselves, ``(users, ...)``.
+        total: weighted sum of the contributions, or where the server needs them one by one (it
+            makes each user's parameters, or a robust rule) they themselves, ``(users, ...)``.
         weight: sum of the weights.
         users: users in the sum.
         failed: indices of users that are not in it.

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from experiments import settings
+from experiments.attack.command import attack
 from experiments.bench.command import app as bench
 from experiments.options import (
     AsJson,
@@ -182,6 +183,7 @@ def reproduce(
 
 
 app.command()(sweep)
+app.command()(attack)
 app.add_typer(bench, name="bench")
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from fedmeta.dual import Dual, task_of
-from fedmeta.gram import Anchors, Geometry, anchors, geometry, those
+from fedmeta.gram import Anchors, Geometry, anchors, each, geometry, those
 from fedmeta.gram import total as sum_over_users
 from fedmeta.heads import Tail
 from fedmeta.inner import Inner
@@ -61,7 +61,7 @@ def contribute(
         dual: force or forbid the dual form; None: where it applies.
         memory: what the users own, ``(U, ...)`` each; None: newcomers all.
         apart: return the contributions ``(finite users, ...)`` times their weights, which stand
-            under ``share/``, instead of the sum. In the plain form only.
+            under ``share/``, instead of the sum.
         clip: the bound on what each user sends, over all names, before it is summed; None: none.
 
     Returns:
@@ -107,7 +107,8 @@ def contribute(
     if clip is not None:
         leaves = clipped(leaves, clip, Coordinates(tail, task, gram) if tail and gram else None)
     if apart:
-        total: dict[str, Tensor] = {**leaves, SHARE: weights}
+        alone = leaves if tail is None else each(tail, leaves, task)
+        total: dict[str, Tensor] = {**alone, SHARE: weights}
     elif tail is None:
         total = {name: value.sum(0) for name, value in leaves.items()}
     else:

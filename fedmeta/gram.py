@@ -85,6 +85,18 @@ def total(tail: Tail, coefficients: Params, task: Task) -> dict[str, Tensor]:
     return out
 
 
+def each(tail: Tail, coefficients: Params, task: Task) -> dict[str, Tensor]:
+    """The contribution of each of a chunk's users, ``(U, ...)``, in plain coordinates."""
+    name = f"{tail.layer}.weight"
+    sides = ((name, task.support.x), (f"{name}@query", task.query.x))
+    parts = [(coefficients[key], x) for key, x in sides if key in coefficients]
+    out = {key: v for key, v in coefficients.items() if not key.startswith(name)}
+    if parts:
+        out[name] = _add_up(a @ x for a, x in parts)
+        out[f"{tail.layer}.bias"] = _add_up(a.sum(-1) for a, _ in parts)
+    return out
+
+
 def _add_up(terms: Iterable[Tensor]) -> Tensor:
     """Sum of one or more tensors."""
     return reduce(torch.add, terms)

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedmeta import cohort, devices, generation, seeding
+from fedmeta import cohort, devices, generation, robust, seeding
 from fedmeta.config import Config
 from fedmeta.devices import Fleet, Turn
 from fedmeta.gram import Geometry
@@ -107,6 +107,11 @@ def weights_of(problem: Problem, task: Task) -> Tensor | None:
     return (task.support.weight > 0).sum(-1) + (task.query.weight > 0).sum(-1)
 
 
+def apart(problem: Problem) -> bool:
+    """Whether the server needs users' contributions one by one, and not their sum alone."""
+    return problem.method.generator is not None or robust.is_on(problem.config.robust)
+
+
 def facts_of(problem: Problem, users: NDArray[np.int64], judged: bool = False) -> dict[str, Tensor]:
     """What a method may know of its users beside their examples; it stays with them, ``(U,)``.
 
@@ -174,6 +179,7 @@ def train(
         clock = turn.clock
         total: Params = {}
         weight = 0.0
+        alone: dict[int, Params] = {}
         if fleet is not None and not len(turn.users):
             state = state._replace(round=round_number)
             yield state
@@ -196,8 +202,8 @@ def train(
             memory[user] = part(sent, lambda name: name.startswith(OWN))
             leaves = part(sent, lambda name: not name.startswith((OWN, SHARE)))
             if clip is not None:
-                alone = clipped({n: v[None] for n, v in leaves.items()}, clip)
-                leaves = {n: v[0] for n, v in alone.items()}
+                bounded = clipped({n: v[None] for n, v in leaves.items()}, clip)
+                leaves = {n: v[0] for n, v in bounded.items()}
             w = (1.0 if share is None else float(share)) * float(sent.get(SHARE, 1.0))
             term = {name: w * value.double() for name, value in leaves.items()}
             if method.generator is not None:
@@ -205,8 +211,14 @@ def train(
                 term = generation.collect(problem, state.meta, np.array([user]), rows)
             total = add(total, term)
             weight += w
-        total = add(total, rounds.added_by(problem, state.meta, turn.users, round_number))
+            if robust.is_on(config.robust):
+                alone[user] = term
+        total = add(total, rounds.added_by(problem, state.meta, users, round_number))
         mean, carried = rounds.mean_of(problem, state, total, weight)
+        if alone:
+            order = sorted(alone)
+            every = {name: torch.stack([alone[user][name] for user in order]) for name in total}
+            mean = robust.aggregate(config.robust, every)
         state = step(problem, state, mean)._replace(privacy=carried)
         yield state
 

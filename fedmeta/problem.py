@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fedmeta import backbones, device_rules, fitness, public, seeding
+from fedmeta import backbones, device_rules, fitness, public, robust, seeding
 from fedmeta.config import Config, ConfigError
 from fedmeta.data.sources import load
 from fedmeta.heads import HEADS
@@ -123,6 +123,7 @@ def build(config: Config, progress: Progress | None = None) -> Problem:
     method, given = METHODS[config.method.name], config.method
     fitness.check(method, head.init(torch.Generator()), population, config)
     privacy = refusals.checked(method, population, config)
+    robust.check(method, config, len(population.store.users("train")))
     mu = given.mu if method.proximal else 0.0
     train = Inner(given.rate, given.steps, given.batch, given.momentum, mu, given)
     adapt = replace(train, rate=given.adapt_rate, steps=given.adapt_steps)

@@ -12,7 +12,7 @@ from flwr.serverapp.strategy import Strategy
 from numpy.typing import NDArray
 
 from clients import charging, wire
-from fedmeta import generation, loop, tasks
+from fedmeta import generation, loop, robust, tasks
 from fedmeta.cohort import Trial
 from fedmeta.devices import Turn, fleet_of
 from fedmeta.metrics import METRICS
@@ -27,6 +27,7 @@ from strategies.errors import ClientError, message_error
 from strategies.events import Listener, RoundDone, ignore
 from strategies.nodes import nodes_of
 from strategies.ordered import OrderedSum
+from strategies.robust import Stack, total_of
 
 QUICK = 1.0
 """Seconds within which a checkpoint is not written anew: writing takes about 10 ms."""
@@ -110,7 +111,10 @@ class Federated(Strategy):
             ClientError: a client failed and `run.on-client-error` is `fail`, or all did.
         """
         server_round += self._before
-        ordered, first, again = OrderedSum(), "", 0
+        settings, first, again = self.problem.config, "", 0
+        ordered = (
+            Stack(settings.robust, self._there) if robust.is_on(settings.robust) else OrderedSum()
+        )
         for reply in replies:
             if reply.has_error():
                 reason = message_error(reply)
@@ -124,13 +128,14 @@ class Federated(Strategy):
                 raise ClientError(f"round {server_round}: {reason}")
         if self._fleet is not None and not len(self._turn.users):
             return self._over(server_round, 0, 0)
-        total, failed = ordered.finish(), self._asked - ordered.users - ordered.spent
+        failed = self._asked - ordered.users - ordered.spent
         first = first or "no reply in time"
         if failed and self._fails:
             raise ClientError(f"round {server_round}: {failed} users are missing: {first}")
         nobody = not ordered.weight > 0 and not self.problem.privacy.guards_users
         if nobody and (failed or not ordered.spent):
             raise ClientError(f"round {server_round}: every client failed; first: {first}")
+        total = total_of(ordered, server_round)
         # A sum of scalars is no longer an array.
         summed = {name: torch.from_numpy(np.asarray(value)) for name, value in total.items()}
         if nobody:  # nobody can pay for the round
@@ -223,11 +228,15 @@ class Federated(Strategy):
         """The sum of a chunk; made here where the users' contributions come one by one."""
         if self.problem.method.generator is None or not term.users:
             return term
-        chunk = self._chunks[term.chunk]
-        there = chunk[~np.isin(chunk, term.failed)]
         sent = {name: torch.from_numpy(value) for name, value in term.total.items()}
-        total = generation.collect(self.problem, self.state.meta, there, sent)
+        total = generation.collect(self.problem, self.state.meta, self._there(term), sent)
         return term._replace(total={name: value.numpy() for name, value in total.items()})
+
+    def _there(self, term: wire.Sum) -> NDArray[np.int64]:
+        """The users whose contributions are in a reply."""
+        chunk = self._chunks[term.chunk]
+        there: NDArray[np.int64] = chunk[~np.isin(chunk, term.failed)]
+        return there
 
     def _reason(self, term: wire.Sum) -> str:
         if not term.failed:

@@ -6,6 +6,7 @@ from fedmeta.methods import Method
 from fedmeta.population import Population
 from fedmeta.privacy.event import OFF, Privacy, plan
 from fedmeta.privacy.example_refusals import check_example
+from fedmeta.public import is_private
 
 
 def checked(method: Method, population: Population, config: Config) -> Privacy:
@@ -41,10 +42,10 @@ def in_the_clear(method: Method, population: Population, config: Config) -> tupl
         )
     if store.task == "regression":
         found.append("targets are scaled by the training users' own mean and spread")
-    if "public" in method.needs:
+    if "public" in method.needs and is_private(config.data):
         found.append(
             f"the public set of method.name = {method.name!r} is drawn from the training users'"
-            " items, which are no public ones"
+            " items, which are no public ones; name others in data.public"
         )
     return tuple(found)
 

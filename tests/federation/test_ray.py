@@ -97,6 +97,22 @@ def test_bits(workers: Pool, name: str) -> None:
     assert distance(inline.last, state.meta) < 1e-6
 
 
+def test_bits_of_a_robust_rule(workers: Pool) -> None:
+    given = problem(
+        method__name="reptile",
+        head__name="mlp",
+        federation__chunk=2,
+        robust__rule="multi-krum",
+        robust__byzantine=2.0,
+    )
+    inline = over_inline(given)
+    for count in (1, ACTORS):
+        outcome = over_ray(workers._replace(actors=workers.actors[:count]), given)
+        assert weights_sha256(outcome.last) == weights_sha256(inline.last)
+    *_, state = loop.train(given)
+    assert distance(inline.last, state.meta) < 1e-6
+
+
 def test_bits_with_simulated_devices(workers: Pool) -> None:
     """Rounds of any number of users, none included; the same users whoever plays them."""
     given = problem(**(BASE | HARD))

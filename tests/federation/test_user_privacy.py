@@ -17,11 +17,12 @@ from clients import wire
 from experiments.backends.inline import InlineGrid
 from experiments.summary import weights_sha256
 from fedmeta import loop
-from fedmeta.config import ConfigError, flatten
+from fedmeta.config import ConfigError, flatten, parse
 from fedmeta.methods import METHODS
 from fedmeta.outer import begin
 from fedmeta.privacy.chance import SECURE
 from fedmeta.privacy.clip import BELOW
+from fedmeta.privacy.refusals import in_the_clear
 from fedmeta.privacy.release import release
 from fedmeta.problem import Problem, initial
 from strategies import checkpoint
@@ -233,4 +234,7 @@ def test_weights_by_examples_are_refused() -> None:
 def test_what_is_public_without_noise_forbids_an_epsilon() -> None:
     assert private().privacy.broken == ()
     assert "scaled" in private(data__standardize="features").privacy.broken[0]
-    assert "public set" in private(method__name="fedmd").privacy.broken[0]
+    run = private(method__name="fedmd")
+    assert run.privacy.broken == ()  # messages that no user has
+    brought = parse({"data.source": "mine.csv"})
+    assert "public set" in in_the_clear(run.method, run.population, brought)[0]
