@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from fedmeta import loop
 from fedmeta.config import ConfigError
-from fedmeta.device_rules import active
 from fedmeta.devices import Turn, fleet_of
 from fedmeta.problem import Problem
 
