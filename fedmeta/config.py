@@ -16,6 +16,7 @@ from fedmeta.sections.method import HeadConfig, MethodConfig
 from fedmeta.sections.privacy import PrivacyConfig
 from fedmeta.sections.run import EvaluationConfig, FederationConfig, RunConfig, ServerConfig
 from fedmeta.sections.section import Section
+from fedmeta.sections.validation import ValidationConfig
 
 Scalar = bool | int | float | str
 
@@ -35,6 +36,7 @@ class Config(Section):
     federation: FederationConfig = FederationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     privacy: PrivacyConfig = PrivacyConfig()
+    validation: ValidationConfig = ValidationConfig()
     run: RunConfig = RunConfig()
 
 

@@ -19,6 +19,7 @@ from fedmeta.metrics import METRICS
 from fedmeta.problem import Problem, build
 from fedmeta.types import Params
 from strategies import checkpoint
+from strategies.errors import ClientError
 from strategies.events import Listener, Phase, Resumed, RoundDone, ignore
 from strategies.federated import Federated
 from strategies.judging import judge
@@ -71,7 +72,7 @@ def run(
 
     Raises:
         CheckpointError: checkpoints that cannot be written, or read, or are another config's.
-        ClientError: a client failed.
+        ClientError: a client failed, or no round counted.
     """
     settings, store = problem.config, problem.population.store
     decisive = checkpoint.decisive(settings)
@@ -97,6 +98,12 @@ def run(
             timeout=TIMEOUT,
         )
     seconds = time.perf_counter() - began
+    if strategy.history and not any(event.counted for event in strategy.history):
+        why = strategy.first or strategy.history[0].why
+        raise ClientError(
+            f"none of {len(strategy.history)} rounds counted: every client failed or was refused,"
+            f" or too many did (validation.quorum = {settings.validation.quorum:g}); first: {why}"
+        )
     _, best_round, meta = strategy.best
     listener(Phase("tuning"))
     adapt = _tune(grid, problem, meta)

@@ -8,20 +8,22 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
-from numpy.typing import NDArray
 
 from clients import wire
-from fedmeta import generation, loop, tasks
+from fedmeta import generation, loop, sent, tasks
 from fedmeta.cohort import Trial
 from fedmeta.metrics import METRICS
 from fedmeta.outer import ServerState, begin
 from fedmeta.problem import Problem, initial
 from strategies import judging
 from strategies.checkpoint import Progress
-from strategies.errors import ClientError, message_error
+from strategies.errors import ClientError
 from strategies.events import Listener, RoundDone, ignore
+from strategies.intake import Intake
 from strategies.nodes import nodes_of
 from strategies.ordered import OrderedSum
+from strategies.trust import after, quarantined
+from strategies.validation import Asked, Checked, Expected
 
 QUICK = 1.0
 """Seconds within which a checkpoint is not written anew: writing takes about 10 ms."""
@@ -53,15 +55,19 @@ class Federated(Strategy):
         if resumed is None:
             state: ServerState = begin(initial(problem), problem.config.server)
             resumed = Progress(state, (-np.inf, 0, state.meta), [])
-        self.state, self.best = resumed.state, resumed.best
+        self.state, self.best, self.trust = resumed.state, resumed.best, resumed.trust
         self.history: list[RoundDone] = list(resumed.history)
         # Flower counts the rounds of this process; draws and schedules go by those of the run.
         self._before = resumed.state.round
         self._last = RoundDone(0, 0, 0, 0, 0.0, None)
         self._began = 0.0
-        self._asked = 0
+        self._users = 0
         self._saved = -QUICK
-        self._chunks: list[NDArray[np.int64]] = []
+        self._asked: dict[int, Asked] = {}
+        self._apart = problem.method.generator is not None
+        self._shapes: sent.Shapes | None = None
+        self._scheduled = False
+        self.first = ""
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -70,51 +76,86 @@ class Federated(Strategy):
         settings, population = self.problem.config, self.problem.population
         server_round += self._before
         users = loop.cohort_of(population, settings, server_round)
-        nodes, self._asked = nodes_of(grid), len(users)
+        users = users[~np.isin(users, quarantined(self.trust, server_round))]
+        nodes, self._users = nodes_of(grid), len(users)
         self._began = time.perf_counter()
-        self._chunks = tasks.chunks(population, users, settings.federation.chunk)
-        if self.problem.method.generator is not None:
+        chunks = tasks.chunks(population, users, settings.federation.chunk)
+        self._asked = {
+            number: Asked(nodes[number % len(nodes)], chunk.tolist())
+            for number, chunk in enumerate(chunks)
+        }
+        if self._apart:
             arrays = ArrayRecord()  # what is common stays here; each user is sent what is his
-        for number, chunk in enumerate(self._chunks):
-            order = wire.Order(server_round, number, chunk.tolist())
-            node = nodes[number % len(nodes)]
-            made = generation.issue(self.problem, self.state.meta, chunk)
+        return self._messages(server_round, arrays, dict(self._asked))
+
+    def _messages(
+        self, server_round: int, arrays: ArrayRecord, asked: dict[int, Asked]
+    ) -> Iterator[Message]:
+        for number, (node, users) in asked.items():
+            order = wire.Order(server_round, number, users)
+            made = generation.issue(self.problem, self.state.meta, np.array(users))
             record = wire.arrays(made) if made else None
             yield wire.order_message(arrays, order, node, MessageType.TRAIN, made=record)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord, MetricRecord]:
-        """Add up the replies, divide once, take one step of the outer optimizer.
+        """Add up the good replies, divide once, take one step of the outer optimizer.
+
+        A round of which too few users are left does not count: the model stays as it is. A bad
+        reply is no failure, and costs its users only.
 
         Raises:
-            ClientError: a client failed and `run.on-client-error` is `fail`, or all did.
+            ClientError: a client failed and `run.on-client-error` is `fail`.
         """
-        settings = self.problem.config
+        settings, checks = self.problem.config, self.problem.config.validation
         server_round += self._before
-        ordered, first = OrderedSum(), ""
+        ordered, failure = OrderedSum(), ""
+        fail = settings.run.on_client_error == "fail"
+        intake = Intake(
+            checks,
+            self._asked,
+            self._expected(server_round),
+            self.trust.norms,
+            settings.federation.chunk,
+            lambda checked: ordered.add(self._collected(checked)),
+        )
         for reply in replies:
-            if reply.has_error():
-                reason = message_error(reply)
-            else:
-                term = wire.read_sum(reply)
-                reason = self._reason(term)
-                ordered.add(self._collected(term))
-            first = first or reason
-            if reason and settings.run.on_client_error == "fail":
-                raise ClientError(f"round {server_round}: {reason}")
-        total, failed = ordered.finish(), self._asked - ordered.users
-        first = first or "no reply in time"
-        if failed and settings.run.on_client_error == "fail":
-            raise ClientError(f"round {server_round}: {failed} users are missing: {first}")
-        if not ordered.weight > 0:
-            raise ClientError(f"round {server_round}: every client failed; first: {first}")
-        # A sum of scalars is no longer an array.
-        mean = {n: torch.from_numpy(np.asarray(v / ordered.weight)) for n, v in total.items()}
-        self.state = loop.step(self.problem, self.state, mean)
-        seconds = time.perf_counter() - self._began
-        rounds = settings.federation.rounds
-        self._last = RoundDone(server_round, rounds, ordered.users, failed, seconds, None)
+            found = intake.take(reply)
+            mine = found if isinstance(found, str) else self._reason(found)
+            failure = failure or mine
+            if mine and fail:
+                raise ClientError(f"round {server_round}: {mine}")
+        norms = intake.finish()
+        total = ordered.finish()
+        missing = len(intake.asked) - intake.orphans
+        if missing > 0 and fail:
+            raise ClientError(
+                f"round {server_round}: {missing} messages had no reply in time"
+                f" {intake.why and f'({intake.why})'}"
+            )
+        self.first = self.first or failure or intake.why or "no reply in time"
+        counted = ordered.weight > 0 and ordered.users >= checks.quorum * self._users
+        if counted:
+            # A sum of scalars is no longer an array.
+            mean = {n: torch.from_numpy(np.asarray(v / ordered.weight)) for n, v in total.items()}
+            self.state = loop.step(self.problem, self.state, mean)
+        else:
+            self.state = self.state._replace(round=self.state.round + 1)
+        idle = len(quarantined(self.trust, server_round))
+        self.trust = after(self.trust, norms, intake.bad, server_round, checks)
+        self._last = RoundDone(
+            server_round,
+            settings.federation.rounds,
+            ordered.users,
+            self._users - ordered.users,
+            time.perf_counter() - self._began,
+            None,
+            dict(intake.refused),
+            intake.why,
+            idle,
+            counted,
+        )
         return wire.arrays(self.state.meta), MetricRecord({"users": ordered.users})
 
     def configure_evaluate(
@@ -128,32 +169,39 @@ class Federated(Strategy):
             return []
         users = self.problem.population.store.users("valid")
         trial = Trial(self.problem.adapt, settings.data.support)
-        if self.problem.method.generator is not None:
+        if self._apart:
             arrays = wire.arrays(generation.public(self.problem.method, self.state.meta))
-        return judging.messages(self.problem, arrays, users, [trial], grid, server_round)
+        self._asked = {}
+        return judging.messages(
+            self.problem, arrays, users, [trial], self._asked, grid, server_round
+        )
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
         """The measure on validation users; the best round is remembered."""
         server_round += self._before
-        scores = judging.collect(replies)
-        if not scores:
-            self._done(self._last)
-            return None
+        scores, why = judging.collect(self.problem, 1, replies, self._asked, server_round)
         # In the order of the users, not of arrival: the last bit can decide between two rounds.
         users = self.problem.population.store.users("valid").tolist()
-        if missing := [user for user in users if user not in scores]:
+        there = [user for user in users if user in scores]
+        if len(there) < (self.problem.config.validation.quorum * len(users) or 1) and (
+            why or not there
+        ):
+            self._done(self._last._replace(why=self._last.why or why))
+            return None
+        missing = [user for user in users if user not in scores]
+        if missing and not why:
             name = self.problem.population.store.ids[missing[0]]
             raise ClientError(
                 f"round {server_round}: {len(missing)} of {len(users)} validation users gave no"
                 f" scores, {name!r} first"
             )
-        value = float(np.mean([scores[user][0, 0] for user in users]))
+        value = float(np.mean([scores[user][0, 0] for user in there]))
         sign = METRICS[self.problem.population.store.task].sign
         if sign * value > self.best[0]:
             self.best = (sign * value, server_round, self.state.meta)
-        self._done(self._last._replace(valid=value))
+        self._done(self._last._replace(valid=value, why=self._last.why or why))
         return MetricRecord({"valid": value})
 
     def summary(self) -> None:
@@ -162,7 +210,7 @@ class Federated(Strategy):
     def _done(self, event: RoundDone) -> None:
         self.history.append(event)
         if self._save and self._due(event):
-            self._save(Progress(self.state, self.best, self.history))
+            self._save(Progress(self.state, self.best, self.history, self.trust))
             self._saved = time.perf_counter()
         self.listener(event)
 
@@ -175,17 +223,33 @@ class Federated(Strategy):
         # For others, rounds that are quickly made are quickly made again.
         return event.round % every == 0 and time.perf_counter() - self._saved >= QUICK
 
-    def _collected(self, term: wire.Sum) -> wire.Sum:
+    def _expected(self, server_round: int) -> Expected:
+        """What honest replies of a round are."""
+
+        def shapes() -> sent.Shapes:
+            if self._shapes is None:
+                found = sent.shapes(self.problem, self.state.meta, server_round)
+                self._shapes = found
+                self._scheduled = sent.scheduled(self.problem, self.state.meta)
+            return self._shapes
+
+        if self._scheduled:
+            self._shapes = None
+        weights = sent.weights(self.problem)
+        return Expected(str(server_round), shapes, weights, self._apart)
+
+    def _collected(self, checked: Checked) -> wire.Sum:
         """The sum of a chunk; made here where the users' contributions come one by one."""
-        if self.problem.method.generator is None or not term.users:
+        term = checked.term
+        if not self._apart or not term.users:
             return term
-        chunk = self._chunks[term.chunk]
-        there = chunk[~np.isin(chunk, term.failed)]
-        sent = {name: torch.from_numpy(value) for name, value in term.total.items()}
-        total = generation.collect(self.problem, self.state.meta, there, sent)
+        given = {name: torch.from_numpy(value) for name, value in term.total.items()}
+        total = generation.collect(self.problem, self.state.meta, checked.users, given)
         return term._replace(total={name: value.numpy() for name, value in total.items()})
 
-    def _reason(self, term: wire.Sum) -> str:
-        if not term.failed:
+    def _reason(self, checked: Checked | None) -> str:
+        """Why users of a reply failed, as it says itself."""
+        if checked is None or not checked.term.failed:
             return ""
-        return f"user {self.problem.population.store.ids[term.failed[0]]!r}: {term.reason}"
+        name = self.problem.population.store.ids[checked.term.failed[0]]
+        return f"user {name!r}: {checked.term.reason}"

@@ -16,6 +16,7 @@ from torch import Tensor
 from fedmeta.inner import Inner, descend
 from fedmeta.learner import Learner
 from fedmeta.params import subtract
+from fedmeta.sections.method import MethodConfig
 from fedmeta.types import Params, Task
 
 Adapt = Callable[[Learner, Params, Task, Inner], Params]
@@ -141,6 +142,8 @@ class Method:
         head: the only head it works with, which `head.name = auto` then takes; None: any.
         weighs: whether the weight of a user depends on his data; the sum of weights then tells
             of him too, and a bound on his contribution does not bound his effect on the mean.
+        shares: where it weighs, the least and the most that a user's share can be: a server
+            refuses others.
         proximal: whether the inner loop is held near theta with weight ``method.mu``.
         personalizes: whether ``adapt`` does anything.
         tunes: whether rate and steps of personalization are worth choosing on validation users.
@@ -175,6 +178,7 @@ class Method:
     needs: frozenset[str] = frozenset()
     head: str | None = None
     weighs: bool = False
+    shares: Callable[[MethodConfig], tuple[float, float]] | None = None
     proximal: bool = False
     personalizes: bool = True
     tunes: bool = True
