@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import platform
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,17 @@ def split_figures(outcome: Outcome, split: str) -> dict[str, Any]:
     return figures
 
 
+def refused(outcome: Outcome) -> dict[str, Any]:
+    """Bad replies by what was wrong, users in quarantine at the end, rounds without a quorum."""
+    codes: Counter[str] = sum((Counter(e.refused) for e in outcome.history), Counter())
+    last = outcome.history[-1].quarantined if outcome.history else 0
+    return {
+        "replies": dict(sorted(codes.items())),
+        "quarantined": last,
+        "rounds_not_counted": sum(not event.counted for event in outcome.history),
+    }
+
+
 def summarize(outcome: Outcome, speed: dict[str, float]) -> dict[str, Any]:
     """The content of ``summary.json``; docs/artefacts.md says what each figure means."""
     config, population = outcome.problem.config, outcome.problem.population
@@ -78,6 +90,7 @@ def summarize(outcome: Outcome, speed: dict[str, float]) -> dict[str, Any]:
         },
         "dropped": population.store.dropped,
         "failed_updates": sum(event.failed for event in outcome.history),
+        "refused": refused(outcome),
         "valid": split_figures(outcome, "valid"),
         "test": split_figures(outcome, "test"),
         "speed": speed | {"user_updates_per_s": rate},

@@ -53,8 +53,23 @@ def run_table(run: Run) -> RenderableType:
     lines = [Text("test users by support examples: " + _curve(metric, summary["test"]["curve"]))]
     if "bayes" in summary["test"]:
         lines.append(Text(_achieved(summary["test"])))
+    if told := _refused(summary["refused"]):
+        lines.append(Text(told, style="bold"))
     lines.append(Text(f"weights sha256 {summary['weights_sha256'][:16]}…   {run.folder}"))
     return Group(table, *lines)
+
+
+def _refused(figures: dict[str, Any]) -> str:
+    """What the server did not take, or ""."""
+    parts = []
+    if codes := figures["replies"]:
+        listed = ", ".join(f"{code} {count}" for code, count in codes.items())
+        parts.append(f"{sum(codes.values())} bad replies refused ({listed})")
+    if users := figures["quarantined"]:
+        parts.append(f"{users} users in quarantine")
+    if rounds := figures["rounds_not_counted"]:
+        parts.append(f"{rounds} rounds without a quorum did not count")
+    return "; ".join(parts)
 
 
 def compare_table(found: Comparison) -> RenderableType:

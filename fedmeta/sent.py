@@ -1,5 +1,6 @@
 """What a training user sends, as the server knows it before he does: names, shapes, weight."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -53,16 +54,25 @@ def shapes(problem: Problem, meta: Params, round_number: int) -> Shapes:
     return _shapes(problem, meta, loop.inner_of(problem, round_number))
 
 
-def scheduled(problem: Problem, meta: Params) -> bool:
-    """Whether what is sent depends on how far the run is.
+def remembered(problem: Problem) -> Callable[[Params, int], Shapes]:
+    """:func:`shapes` of a run, found out once where they are the same in every round.
 
-    It is then not the same in the first round and after the last.
+    They are not where they differ between the first round and after the last.
     """
-    first, after = (
-        _shapes(problem, meta, loop.inner_of(problem, number))
-        for number in (1, problem.config.federation.rounds + 1)
-    )
-    return first != after
+    found: Shapes = {}
+    scheduled = False
+
+    def of(meta: Params, round_number: int) -> Shapes:
+        nonlocal found, scheduled
+        if not found:
+            ends = (1, problem.config.federation.rounds + 1)
+            first, after = (shapes(problem, meta, number) for number in ends)
+            scheduled, found = first != after, first
+        if scheduled:
+            found = shapes(problem, meta, round_number)
+        return found
+
+    return of
 
 
 def _shapes(problem: Problem, meta: Params, inner: Inner) -> Shapes:

@@ -65,8 +65,7 @@ class Federated(Strategy):
         self._saved = -QUICK
         self._asked: dict[int, Asked] = {}
         self._apart = problem.method.generator is not None
-        self._shapes: sent.Shapes | None = None
-        self._scheduled = False
+        self._shapes = sent.remembered(problem)
         self.first = ""
 
     def configure_train(
@@ -225,18 +224,10 @@ class Federated(Strategy):
 
     def _expected(self, server_round: int) -> Expected:
         """What honest replies of a round are."""
-
-        def shapes() -> sent.Shapes:
-            if self._shapes is None:
-                found = sent.shapes(self.problem, self.state.meta, server_round)
-                self._shapes = found
-                self._scheduled = sent.scheduled(self.problem, self.state.meta)
-            return self._shapes
-
-        if self._scheduled:
-            self._shapes = None
-        weights = sent.weights(self.problem)
-        return Expected(str(server_round), shapes, weights, self._apart)
+        meta, weights = self.state.meta, sent.weights(self.problem)
+        return Expected(
+            str(server_round), lambda: self._shapes(meta, server_round), weights, self._apart
+        )
 
     def _collected(self, checked: Checked) -> wire.Sum:
         """The sum of a chunk; made here where the users' contributions come one by one."""

@@ -126,9 +126,8 @@ def _content(
 ) -> Checked:
     users = _report(fields, everybody)
     apart, count = expected.apart, len(users)
-    shapes = (
-        {n: (count,) * apart + shape for n, shape in expected.shapes().items()} if count else {}
-    )
+    one = expected.shapes() if count else {}
+    shapes = {name: (count, *shape) if apart else shape for name, shape in one.items()}
     if apart and count:
         shapes[SHARE] = (count,)
     record = reply.content.array_records[wire.SUM]
