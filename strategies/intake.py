@@ -7,7 +7,6 @@ until all of them are there, and are judged by their own median.
 
 from collections import Counter
 from collections.abc import Callable
-from statistics import median_low
 
 import numpy as np
 from flwr.app import Message
@@ -61,7 +60,7 @@ class Intake:
         self.why, self.orphans = "", 0
         self._settings, self._expected, self._before = settings, expected, before
         self._chunk, self._add = chunk, add
-        self._norms: dict[int, float] = {}
+        self._norms: dict[int, list[float]] = {}
         self._held: dict[int, Checked] = {}
         self._first = (norms.EVERY, "")
         known = len(before) >= norms.FEWEST
@@ -80,7 +79,7 @@ class Intake:
         chunk = checked.term.chunk
         del self.asked[chunk]
         if len(checked.norms):
-            self._norms[chunk] = float(median_low(checked.norms.tolist()))
+            self._norms[chunk] = checked.norms.tolist()
         for user, code in checked.bad:
             self._strike(code, chunk, f"{code}: in the row of a user of chunk {chunk}", user)
         self._held[chunk] = checked
@@ -90,14 +89,16 @@ class Intake:
     def finish(self) -> tuple[float, ...]:
         """Let in what is still held back; norms by which to judge the next round."""
         self._settle(True)
-        found = [self._norms[chunk] for chunk in sorted(self._norms)]
-        return (*self._before, *found)[-norms.WINDOW :]
+        found = [norm for chunk in sorted(self._norms) for norm in self._norms[chunk]]
+        # Of many, some from all over: the chunks are in the order of the users' numbers of examples.
+        some = found[:: -(-len(found) // norms.WINDOW) or 1]
+        return (*self._before, *some)[-norms.WINDOW :]
 
     def _settle(self, last: bool) -> None:
         if self._limit is None:
             if not last and any(chunk < norms.WINDOW for chunk in self.asked):
                 return
-            mine = [norm for chunk, norm in self._norms.items() if chunk < norms.WINDOW]
+            mine = [n for chunk, some in self._norms.items() if chunk < norms.WINDOW for n in some]
             self._limit = norms.largest(mine, self._settings)
         for chunk in sorted(self._held):
             self._admit(self._held.pop(chunk), self._limit)

@@ -14,7 +14,7 @@ EVERY = 2**53
 """After every number of a chunk."""
 
 WINDOW = 16
-"""Replies whose norms make the median: the last ones before the round."""
+"""Norms that make the median: the last ones before the round; in the first, chunks of it."""
 
 FEWEST = 3
 """Norms below which there is no median to speak of: of two, either could be the bad one."""
