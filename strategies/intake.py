@@ -90,7 +90,7 @@ class Intake:
         """Let in what is still held back; norms by which to judge the next round."""
         self._settle(True)
         found = [norm for chunk in sorted(self._norms) for norm in self._norms[chunk]]
-        # Of many, some from all over: the chunks are in the order of the users' numbers of examples.
+        # Of many, some from all over: chunks are in the order of how much their users have.
         some = found[:: -(-len(found) // norms.WINDOW) or 1]
         return (*self._before, *some)[-norms.WINDOW :]
 
