@@ -1,8 +1,16 @@
 """What a reply of a client must be before it may touch the model: docs/reliability.md."""
 
-from pydantic import Field
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
 
 from fedmeta.sections.section import Fraction, Natural, NonNegative, Section
+
+
+def _ratio(value: float) -> float:
+    if 0 < value < 1:
+        raise ValueError("below 1 it would refuse most honest users; 0 switches the rule off")
+    return value
 
 
 class ValidationConfig(Section):
@@ -11,7 +19,7 @@ class ValidationConfig(Section):
     max_norm: NonNegative = Field(
         1e6, description="largest L2 norm of what users contribute on the mean; 0: no limit"
     )
-    max_ratio: NonNegative = Field(
+    max_ratio: Annotated[NonNegative, AfterValidator(_ratio)] = Field(
         10.0, description="largest such norm over the median of the replies before; 0: no limit"
     )
     quorum: Fraction = Field(

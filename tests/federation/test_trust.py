@@ -16,7 +16,7 @@ from clients import wire
 from experiments.backends.inline import InlineGrid
 from experiments.summary import refused, weights_sha256
 from fedmeta import loop
-from fedmeta.config import flatten
+from fedmeta.config import ConfigError, flatten
 from fedmeta.problem import Problem
 from strategies import intake, validation
 from strategies.app import Outcome, run
@@ -87,6 +87,11 @@ def test_strikes_lead_to_quarantine() -> None:
     for_good = small(federation__rounds=6, federation__users_per_round=10**6)
     history = over_inline(for_good, app=spoiled(times(1e4, bad))).history
     assert [e.quarantined for e in history] == [0, 0, 0, 1, 1, 1]
+
+
+def test_a_ratio_that_would_refuse_everybody_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"validation\.max-ratio = 0\.5: .*0 switches"):
+        small(validation__max_ratio=0.5)
 
 
 def test_a_sum_of_several_strikes_nobody() -> None:
