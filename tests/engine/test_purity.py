@@ -42,7 +42,7 @@ def mistakes(source: str) -> list[str]:
                 found.append(f"line {node.lineno}: {owner}.{name} is a global generator")
             if owner == "torch" and name in GLOBAL_RANDOM and "generator=" not in ast.unparse(node):
                 found.append(f"line {node.lineno}: {owner}.{name} without a generator")
-        found += [f"line {node.lineno}: {what}" for what in code_from_files(node)]
+        found += [f"line {getattr(node, 'lineno', 0)}: {what}" for what in code_from_files(node)]
     return found
 
 

@@ -59,11 +59,12 @@ def times(factor: float, *users: int) -> Spoil:
 
 
 def small(**values: Any) -> Problem:
-    return problem(**{"method__name": "maml", "federation__chunk": 1} | values)
+    quick = {"method__name": "maml", "federation__chunk": 1, "evaluation__tune": False}
+    return problem(**quick | values)
 
 
 def first_users(given: Problem) -> list[int]:
-    return loop.cohort_of(given.population, given.config, 1).tolist()
+    return [int(user) for user in loop.cohort_of(given.population, given.config, 1)]
 
 
 def test_an_honest_run_refuses_nobody_and_is_what_it_was() -> None:
