@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from fedmeta.config import Config, ConfigError
 from fedmeta.types import Params
 from strategies.app import Outcome
+from strategies.checkpoint import absolute
 from strategies.events import RoundDone
 
 
@@ -101,9 +102,8 @@ def _default(name: str) -> Path:
 def write_config(folder: Path, config: Config) -> None:
     """``config.toml``, fully resolved: running it again is running the same."""
     tables = config.model_dump(by_alias=True)
-    source = Path(config.data.source).expanduser()
-    if source.is_file():
-        tables["data"]["source"] = str(source.resolve())  # so that it works from anywhere
+    tables["data"]["source"] = absolute(config.data.source)
+    tables["devices"]["trace"] = absolute(config.devices.trace)
     tables["run"]["out"] = ""  # this folder is taken: a repetition needs one of its own
     text = tomli_w.dumps(tables)
     (folder / "config.toml").write_text(text, encoding="utf-8")
@@ -112,15 +112,22 @@ def write_config(folder: Path, config: Config) -> None:
 def rewrite_rounds(folder: Path, history: Sequence[RoundDone]) -> None:
     """``rounds.jsonl`` as it was at a checkpoint: rounds after it are run again."""
     beside = folder / ".rounds.part"
-    lines = [json.dumps(plain(event._asdict())) + "\n" for event in history]
-    beside.write_text("".join(lines), encoding="utf-8")
+    beside.write_text("".join(map(_line, history)), encoding="utf-8")
     beside.replace(folder / "rounds.jsonl")
 
 
 def append_round(folder: Path, event: RoundDone) -> None:
     """One line of ``rounds.jsonl``, as soon as the round is over."""
     with (folder / "rounds.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(plain(event._asdict())) + "\n")
+        file.write(_line(event))
+
+
+def _line(event: RoundDone) -> str:
+    fields = event._asdict()
+    if event.clock is None:  # no devices are simulated
+        for name in ("clock", "selected", "dropped", "late"):
+            del fields[name]
+    return json.dumps(plain(fields)) + "\n"
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -161,8 +161,8 @@ def reproduce(
         found = runner.compare(
             wanted, experiment.methods, seeds, out, display.run, display.encoded()
         )
-    content = found.content | {"folder": str(found.folder), "claim": experiment.claim}
-    show(content, tables.claimed_table(found, experiment.claim), as_json)
+        content = named.result(name, wanted, found)
+    show(content, tables.claimed_table(found, content), as_json)
 
 
 app.command()(sweep)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from clients.app import app as client_app
 from experiments import artifacts
 from experiments.backends import open_backend
+from experiments.clock import set_target
 from experiments.selection import ALL, PLAN, Selection, select, with_method
 from experiments.simulate import Encoded, Run, prepare, run_on
 from experiments.verdict import Scores, Verdict, verdict
@@ -24,6 +25,11 @@ from strategies.events import Listener, ignore
 
 DEFAULT_METHODS = ("local", "fedavg", "fedavg-ft", "reptile", "maml")
 """Methods and seeds of a comparison, for who takes it up again."""
+
+LISTED = (
+    "adapt", "best_round", "failed_updates", "weights_sha256", "model_sha256", "clock", "target",
+)  # fmt: skip
+"""Figures of which each seed has its own; all others are averaged."""
 
 Listeners = Callable[[str], Listener]
 """A listener for each run, by its label."""
@@ -149,6 +155,7 @@ def _finish(
 ) -> Comparison:
     store = next(iter(runs.values()))[0].outcome.problem.population.store
     metric, resamples = METRICS[store.task], config.evaluation.bootstrap
+    set_target(config, [(run.outcome, run.summary) for mine in runs.values() for run in mine])
     rows = {name: _row(mine, metric, resamples) for name, mine in runs.items()}
     pairs = []
     for a, b in combinations(rows, 2):
@@ -209,15 +216,15 @@ def _row(runs: list[Run], metric: Metric, resamples: int) -> Row:
     first, last = np.mean([run.outcome.scores["valid"][[0, -1], 0].mean(-1) for run in runs], 0)
     summary = dict(runs[0].summary)
     if len(runs) > 1:
-        summary = _mean([run.summary for run in runs])
+        # Listed, since there is no mean of what a seed may not have.
+        summary = _mean([{k: v for k, v in run.summary.items() if k not in LISTED} for run in runs])
         summary["seed"] = [run.summary["seed"] for run in runs]
         for split in ("valid", "test"):
             ends = [run.outcome.scores[split][[0, -1], 0] for run in runs]
             gains = np.stack([gain(metric, first, last) for first, last in ends])
             found = interval(gains, resamples)
             summary[split]["gain"] = {"mean": found.mean, "ci95": [found.low, found.high]}
-        for key in ("adapt", "best_round", "failed_updates", "weights_sha256", "model_sha256"):
-            summary[key] = [run.summary[key] for run in runs]
+        summary |= {k: [run.summary[k] for run in runs] for k in LISTED if k in runs[0].summary}
     return Row(summary, Scores(before, after, float(first), float(last)))
 
 

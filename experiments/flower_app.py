@@ -10,6 +10,7 @@ from experiments.memory import peak_rss_mb
 from experiments.simulate import finish
 from fedmeta.config import parse
 from fedmeta.problem import build
+from fedmeta.turns import check_turns
 from strategies.app import run
 from strategies.events import Event, RoundDone
 
@@ -28,6 +29,7 @@ def main(grid: Grid, context: Context) -> None:
     artifacts.check_folder(settings.out)
     began = time.perf_counter()
     problem = build(parse(context.run_config))
+    check_turns(problem)
     backbone_s = time.perf_counter() - began
     folder = artifacts.make_folder(settings.out, settings.name or problem.config.method.name)
     artifacts.write_config(folder, problem.config)

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments import settings
-from experiments.compare import DEFAULT_METHODS
+from experiments import central, settings
+from experiments.compare import DEFAULT_METHODS, Comparison
 from fedmeta.config import Config, ConfigError
+from fedmeta.problem import build
 
 CONFIGS = Path(__file__).parent / "configs"
 PROBE = "banking77-8shot"
@@ -22,12 +23,14 @@ class Experiment(NamedTuple):
         sets: what differs from it.
         claim: what its result is held against.
         methods: which are compared.
+        central: whether the baseline of who collects the data is computed beside them.
     """
 
     config: str
     sets: Mapping[str, Any]
     claim: str
     methods: tuple[str, ...] = ("bias", *DEFAULT_METHODS, "fomaml", "meta-sgd")
+    central: bool = False
 
 
 def _politeness(support: int, unseen: bool, offset: float) -> Experiment:
@@ -35,6 +38,7 @@ def _politeness(support: int, unseen: bool, offset: float) -> Experiment:
         "politeness.toml",
         {"data.support": support, "data.unseen-items": unseen},
         f"personalization pays, and is not worse than a plain per-user offset ({offset} %)",
+        central=True,
     )
 
 
@@ -48,12 +52,14 @@ EXPERIMENTS: dict[str, Experiment] = {
         {},
         "personalization does not pay: the negative control",
         ("bias", *DEFAULT_METHODS),
+        central=True,
     ),
     "irony-20": Experiment(
         "irony.toml",
         {"data.support": 20},
         "at most a small gain (with tf-idf of words and 20 examples: +0.2 +/- 0.5 points)",
         ("bias", *DEFAULT_METHODS),
+        central=True,
     ),
     "parkinsons": Experiment(
         "parkinsons.toml", {}, "a per-user offset takes the error from 7.05 to 2.50"
@@ -65,6 +71,12 @@ EXPERIMENTS: dict[str, Experiment] = {
         "preferences.toml",
         {"data.heterogeneity": 1.0},
         "the best meta-learner gets at least 60 % of the achievable gain",
+    ),
+    "devices": Experiment(
+        "devices.toml",
+        {},
+        "with phones that are away, slow or drop, maml still ends ahead of reptile and fedavg-ft",
+        ("fedavg-ft", "reptile", "maml"),
     ),
 }
 
@@ -91,6 +103,23 @@ def config_of(name: str, data: Path | None, sets: list[str], flags: Mapping[str,
         found["data.source"] = str(data_file(base.data.source, data))
     fixed = [f"{key}={_toml(value)}" for key, value in found.items()]
     return settings.read(CONFIGS / experiment.config, [*fixed, *sets], flags)
+
+
+def result(name: str, config: Config, found: Comparison) -> dict[str, Any]:
+    """What a comparison found, what was claimed of it, and what it is held against.
+
+    Args:
+        name: of the experiment.
+        config: as it was run.
+        found: what came out.
+    """
+    experiment = EXPERIMENTS[name]
+    content = found.content | {"folder": str(found.folder), "claim": experiment.claim}
+    if experiment.central and found.verdict.method:
+        scores = {method: row.scores for method, row in found.rows.items()}
+        seeds = found.content["seeds"]
+        content["central"] = central.against(build(config), scores, found.verdict.method, seeds)
+    return content
 
 
 def data_file(name: str, given: Path | None) -> Path:

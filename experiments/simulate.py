@@ -16,6 +16,7 @@ from experiments.summary import summarize
 from fedmeta.config import Config, ConfigError, flatten
 from fedmeta.evaluation import shots_of
 from fedmeta.problem import build
+from fedmeta.turns import check_turns
 from strategies import checkpoint
 from strategies.app import Outcome, make_app
 from strategies.events import Event, Listener, Resumed, RoundDone, ignore
@@ -75,7 +76,7 @@ def prepare(config: Config, encoded: Encoded | None = None) -> float:
     began = time.perf_counter()
     shots_of(config)
     check_backend(config.run)
-    build(config, encoded)
+    check_turns(build(config, encoded))
     return time.perf_counter() - began
 
 

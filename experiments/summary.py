@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.clock import clock_figures, target_figures
 from fedmeta.metrics import METRICS
 from fedmeta.statistics import achieved_share, describe, gain, hurt_share, interval
 from fedmeta.types import Params
@@ -76,6 +77,10 @@ def summarize(outcome: Outcome, speed: dict[str, float]) -> dict[str, Any]:
     # Of the rounds of this process: those before a resume took their time in another.
     updates = sum(event.users for event in outcome.history[outcome.before :])
     rate = updates / outcome.seconds if updates else 0.0
+    found = {
+        "clock": clock_figures(outcome),
+        "target": target_figures(outcome, config.evaluation.target),
+    }
     return {
         "name": config.run.name or config.method.name,
         "method": config.method.name,
@@ -97,4 +102,4 @@ def summarize(outcome: Outcome, speed: dict[str, float]) -> dict[str, Any]:
         "weights_sha256": weights_sha256(outcome.last),
         "model_sha256": weights_sha256(outcome.meta),
         "versions": versions(),
-    }
+    } | {key: figures for key, figures in found.items() if figures is not None}

@@ -55,6 +55,9 @@ def run_table(run: Run) -> RenderableType:
         lines.append(Text(_achieved(summary["test"])))
     if told := _refused(summary["refused"]):
         lines.append(Text(told, style="bold"))
+    if "clock" in summary:
+        lines.append(Text(clock_line(summary["clock"])))
+    lines += [Text(line) for line in target_lines(metric, {summary["name"]: summary})]
     lines.append(Text(f"weights sha256 {summary['weights_sha256'][:16]}…   {run.folder}"))
     return Group(table, *lines)
 
@@ -70,6 +73,30 @@ def _refused(figures: dict[str, Any]) -> str:
     if rounds := figures["rounds_not_counted"]:
         parts.append(f"{rounds} rounds without a quorum did not count")
     return "; ".join(parts)
+
+
+def clock_line(clock: dict[str, Any]) -> str:
+    """What simulated devices did in a run."""
+    return (
+        f"simulated time {clock['simulated_s']:,.0f} s; of {clock['selected']} users asked"
+        f" {clock['dropped']} dropped and {clock['late']} were late"
+    )
+
+
+def target_lines(metric: Metric, summaries: dict[str, dict[str, Any]]) -> list[str]:
+    """Rounds and simulated time to the target, one line for each run that has rounds."""
+    lines = []
+    for name, summary in summaries.items():
+        given = summary.get("target", [])
+        for target in given if isinstance(given, list) else [given]:
+            text = f"{name}: valid {_number(metric, target['measure'])} "
+            if target["rounds_to_target"] is None:
+                lines.append(text + "was not reached")
+                continue
+            time = target["time_to_target_s"]
+            after = "" if time is None else f", {time:,.0f} simulated seconds"
+            lines.append(f"{text}after {target['rounds_to_target']} rounds{after}")
+    return lines
 
 
 def compare_table(found: Comparison) -> RenderableType:
@@ -116,12 +143,25 @@ def compare_table(found: Comparison) -> RenderableType:
     if shared := found.content["same_for_all"]:
         note = "the same for all methods instead of their own defaults: " + ", ".join(shared)
         lines.append(Text(note))
+    if targets := target_lines(metric, {n: row.summary for n, row in found.rows.items()}):
+        lines[-1:-1] = [Text(line) for line in targets]
     return Group(table, *lines)
 
 
-def claimed_table(found: Comparison, claim: str) -> RenderableType:
-    """A comparison, and what was claimed of it."""
-    return Group(compare_table(found), Text(f"claimed: {claim}"))
+def claimed_table(found: Comparison, content: dict[str, Any]) -> RenderableType:
+    """A comparison, what was claimed of it, and the baseline of who collects the data."""
+    lines = [Text(f"claimed: {content['claim']}")]
+    if central := content.get("central"):
+        mean, (low, high) = central["difference"]["mean"], central["difference"]["ci95"]
+        lines.append(
+            Text(
+                "with everybody's data in one place (tf-idf, logistic regression, an offset per"
+                f" user): {100 * central['before']:.1f} -> {100 * central['after']:.1f};"
+                f" {central['method']} is {100 * mean:+.1f} points to that"
+                f" [{100 * low:+.1f}, {100 * high:+.1f}]"
+            )
+        )
+    return Group(compare_table(found), *lines)
 
 
 def probe_text(result: dict[str, Any]) -> RenderableType:

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from fedmeta.sections.data import BackboneConfig, DataConfig
+from fedmeta.sections.devices import DevicesConfig
 from fedmeta.sections.method import HeadConfig, MethodConfig
 from fedmeta.sections.privacy import PrivacyConfig
 from fedmeta.sections.run import EvaluationConfig, FederationConfig, RunConfig, ServerConfig
@@ -34,6 +35,7 @@ class Config(Section):
     method: MethodConfig = MethodConfig()
     server: ServerConfig = ServerConfig()
     federation: FederationConfig = FederationConfig()
+    devices: DevicesConfig = DevicesConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     validation: ValidationConfig = ValidationConfig()

@@ -31,8 +31,7 @@ from torch.func import grad
 from fedmeta.columns import add_at, scatter, take
 from fedmeta.gram import Anchors, Geometry, geometry
 from fedmeta.heads import Tail, linear
-from fedmeta.learner import Alone, Model, batch
-from fedmeta.params import add
+from fedmeta.learner import Alone, Model, batch, plainly
 from fedmeta.types import Examples, Params, Task
 
 
@@ -76,7 +75,10 @@ class Dual:
         gram = self.gram[rows.side]
         if rows.at is not None:
             z, gram = take(z, rows.at), take(gram, rows.at)
-        return torch.baddbmm(z, params[self.weight], gram) if self.weight in params else z
+        if self.weight not in params:
+            return z
+        a = params[self.weight]
+        return torch.baddbmm(z, a, gram[..., : a.shape[-1], :])
 
     def logits(self, params: Params, examples: Examples) -> Tensor:
         """See :class:`fedmeta.learner.Learner`."""
@@ -127,20 +129,24 @@ class Dual:
         name = self.weight if rows.side == "support" else f"{self.weight}@query"
         return {name: scatter(e, rows.at, self.anchor[rows.side].shape[-1]), **rest}
 
-    def step(self, params: Params, examples: Examples, rate: float, ours: bool) -> Params:
+    def run(self, params: Params, examples: Examples, rate: float, steps: int, size: int) -> Params:
         """See :class:`fedmeta.learner.Learner`; in place where no derivatives are taken."""
-        if torch.is_grad_enabled():
-            return add(params, self.grad(params, examples), -rate)
-        e, rest = self._errors(params, examples)
-        z, at, out = self.anchor["support"], _rows(examples).at, dict(params)
-        if self.weight not in params:
-            out[self.weight] = z.new_zeros(z.shape)
-        elif not ours:
-            out[self.weight] = params[self.weight].clone()
-        add_at(out[self.weight], at, e, -rate)
-        for name, g in rest.items():
-            out[name] = (params[name].add_ if ours else params[name].add)(g, alpha=-rate)
-        return out
+        if torch.is_grad_enabled() or not steps:
+            return plainly(self, params, examples, rate, steps, size)
+        z, out = self.anchor["support"], dict(params)
+        fresh = self.weight not in params
+        a = z.new_zeros(z.shape) if fresh else params[self.weight].clone()
+        for step in range(steps):
+            mine = self.minibatch(examples, step, size)
+            at = _rows(mine).at
+            # Rows that no step has met yet have coefficients of zero: they are not multiplied.
+            met = step * size if fresh and (isinstance(at, slice) or not step) else None
+            seen = out if met == 0 else out | {self.weight: a[..., :met]}
+            e, rest = self._errors(seen, mine)
+            add_at(a, at, e, -rate)
+            for name, g in rest.items():
+                out[name] = (out[name].add_ if step else out[name].add)(g, alpha=-rate)
+        return out | {self.weight: a}
 
     def _errors(self, params: Params, examples: Examples) -> tuple[Tensor, dict[str, Tensor]]:
         """Derivatives by the first layer's outputs at the rows, and by the tail's parameters."""

@@ -84,12 +84,9 @@ def descend(
     first_order: bool = False,
 ) -> Params:
     """A user's parameters after ``inner.steps`` steps from ``theta``: the end of :func:`path`."""
-    phi = theta
     if rates is None and block is None and not (inner.mu or inner.momentum or first_order):
-        for step in range(inner.steps):
-            mine = learner.minibatch(examples, step, inner.batch)
-            phi = learner.step(phi, mine, inner.rate, ours=step > 0)
-        return phi
+        return learner.run(theta, examples, inner.rate, inner.steps, inner.batch)
+    phi = theta
     for after in path(learner, theta, examples, inner, rates, block, first_order):
         phi = after
     return phi

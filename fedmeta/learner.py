@@ -47,11 +47,8 @@ class Downhill(Protocol):
         """Gradient of :meth:`loss` with respect to the head's parameters."""
         ...
 
-    def step(self, params: Params, examples: Examples, rate: float, ours: bool) -> Params:
-        """Parameters after one plain step against :meth:`grad`.
-
-        ``ours`` says that nobody else needs ``params``, so that they may be written to.
-        """
+    def run(self, params: Params, examples: Examples, rate: float, steps: int, size: int) -> Params:
+        """Parameters after plain steps against :meth:`grad`, each on its :meth:`minibatch`."""
         ...
 
     def minibatch(self, examples: Examples, step: int, size: int) -> Examples:
@@ -128,9 +125,9 @@ class Primal:
         found: dict[str, Tensor] = grad(lambda free: self.loss(free, examples))(model)
         return found
 
-    def step(self, params: Params, examples: Examples, rate: float, ours: bool) -> Params:
+    def run(self, params: Params, examples: Examples, rate: float, steps: int, size: int) -> Params:
         """See :class:`Learner`."""
-        return add(params, self.grad(params, examples), -rate)
+        return plainly(self, params, examples, rate, steps, size)
 
     def dot(self, a: Params, b: Params) -> Tensor:
         """See :class:`Learner`."""
@@ -152,6 +149,15 @@ class Primal:
             return examples
         at, weight = batch(examples.weight, step, size, self.aligned)
         return Examples(examples.x[at], examples.y[:, at], weight)
+
+
+def plainly(
+    learner: Downhill, params: Params, examples: Examples, rate: float, steps: int, size: int
+) -> Params:
+    """:meth:`Downhill.run`, one gradient after the other."""
+    for step in range(steps):
+        params = add(params, learner.grad(params, learner.minibatch(examples, step, size)), -rate)
+    return params
 
 
 def batch(weight: Tensor, step: int, size: int, aligned: bool) -> tuple[slice | Tensor, Tensor]:

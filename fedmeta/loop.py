@@ -2,7 +2,7 @@
 
 server: theta
 for every round:
-    users <- a seeded cohort of training users
+    users <- a seeded cohort of training users, of those whose devices reply in time
     for every user: phi <- adapt(theta, support); send a delta or a gradient of the query,
         keep what is the user's own for his next round
     theta <- theta - outer step of the weighted mean of what was sent
@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedmeta import cohort, generation, seeding
+from fedmeta import cohort, devices, generation, seeding
 from fedmeta.config import Config
+from fedmeta.devices import Fleet, Turn
 from fedmeta.gram import Geometry
 from fedmeta.inner import Inner
 from fedmeta.learner import Primal
@@ -32,10 +33,25 @@ from fedmeta.types import Examples, Params, Task
 
 def cohort_of(population: Population, config: Config, round_number: int) -> NDArray[np.int64]:
     """The training users of a round: a seeded sample without replacement, in a fixed order."""
+    return ranked(population, config, round_number)[: config.federation.users_per_round]
+
+
+def ranked(population: Population, config: Config, round_number: int) -> NDArray[np.int64]:
+    """All training users in the order of a round's draw."""
     users = population.store.users("train")
     stream = seeding.key(config.run.seed, "cohort", round_number)
     score = seeding.scores(stream, population.keys[users], np.zeros(len(users), dtype=np.int64))
-    return users[np.argsort(score, kind="stable")[: config.federation.users_per_round]]
+    return users[np.argsort(score, kind="stable")]
+
+
+def turn_of(problem: Problem, fleet: Fleet | None, round_number: int, clock: float) -> Turn:
+    """Who takes part in a round that begins at a time of the simulated clock."""
+    population, config = problem.population, problem.config
+    if fleet is None:
+        users = cohort_of(population, config, round_number)
+        return Turn(users, clock, len(users), 0, 0)
+    order = ranked(population, config, round_number)
+    return devices.turn_of(problem, fleet, order, round_number, clock)
 
 
 def tasks_of(problem: Problem, users: NDArray[np.int64], round_number: int) -> Task:
@@ -127,10 +143,17 @@ def train(
     theta = {name: value.to(dtype) for name, value in initial(problem).items()}
     state = begin(theta, config.server)
     memory = {} if memory is None else memory
+    fleet, clock = devices.fleet_of(problem), 0.0
     for round_number in range(1, config.federation.rounds + 1):
+        turn = turn_of(problem, fleet, round_number, clock)
+        clock = turn.clock
         total: Params = {}
         weight = 0.0
-        for user in cohort_of(problem.population, config, round_number):
+        if fleet is not None and not len(turn.users):
+            state = state._replace(round=round_number)
+            yield state
+            continue
+        for user in turn.users:
             stacked = tasks_of(problem, np.array([user]), round_number)
             share = weights_of(problem, stacked)
             mine = Task(*(_only(side, dtype) for side in stacked))

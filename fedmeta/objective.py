@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from fedmeta.learner import Learner
-from fedmeta.params import add, is_head, part
+from fedmeta.learner import Learner, plainly
+from fedmeta.params import is_head, part
 from fedmeta.types import Examples, Params
 
 
@@ -35,9 +35,9 @@ class Objective:
             lambda free: self.value({**params, **free}, examples), part(params, self.free)
         )
 
-    def step(self, params: Params, examples: Examples, rate: float, ours: bool) -> Params:
-        """One plain step against :meth:`grad`."""
-        return add(params, self.grad(params, examples), -rate)
+    def run(self, params: Params, examples: Examples, rate: float, steps: int, size: int) -> Params:
+        """Plain steps against :meth:`grad`."""
+        return plainly(self, params, examples, rate, steps, size)
 
     def minibatch(self, examples: Examples, step: int, size: int) -> Examples:
         """As the model's."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fedmeta import backbones, fitness, public, seeding
+from fedmeta import backbones, device_rules, fitness, public, seeding
 from fedmeta.config import Config, ConfigError
 from fedmeta.data.sources import load
 from fedmeta.heads import HEADS
@@ -106,6 +106,7 @@ def build(config: Config, progress: Progress | None = None) -> Problem:
         raise ConfigError(
             f"method.name = {config.method.name!r}: expected one of {', '.join(METHODS)}"
         )
+    device_rules.check(config)
     device = device_of(config.run.device)
     population = _population(config, device, progress)
     config = resolve(config, population.store.task)

@@ -112,23 +112,40 @@ def products(population: Population, drawn: Draw) -> Geometry | None:
     return look_up(kept, drawn.users, drawn.order[:, :support], asked)
 
 
+class Judged(NamedTuple):
+    """Rows of users' examples when they are judged, ``(U, longest)`` each, and how many count."""
+
+    support: Indices
+    given: Indices
+    query: Indices
+    asked: Indices
+
+
 def judging(population: Population, users: Indices, stream: int, support: int) -> Task:
     """Tasks on which unseen users are judged: K support examples, all others as query.
 
     With `data.unseen-items` the support comes from the folds that training may see and the
     query is the held-out fold.
     """
+    rows = judged_rows(population, users, stream, support)
+    return Task(
+        _examples(population, rows.support, rows.given),
+        _examples(population, rows.query, rows.asked),
+    )
+
+
+def judged_rows(population: Population, users: Indices, stream: int, support: int) -> Judged:
+    """Which examples those tasks are made of."""
     position, sizes = (
         _permuted(population, users, stream)
         if population.store.query is None
         else _padded(population.learn, users)
     )
-    order = _rows_of(population.learn, users, position)
-    given = _examples(population, order, np.minimum(sizes, support))
+    order, given = _rows_of(population.learn, users, position), np.minimum(sizes, support)
     if population.judge is None:
-        return Task(given, _examples(population, order[:, support:], sizes - support))
+        return Judged(order, given, order[:, support:], sizes - support)
     every, counts = _padded(population.judge, users)
-    return Task(given, _examples(population, _rows_of(population.judge, users, every), counts))
+    return Judged(order, given, _rows_of(population.judge, users, every), counts)
 
 
 def chunks(

@@ -1,5 +1,6 @@
 """The Flower ServerApp: train, choose on validation users, judge test users once."""
 
+import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from fedmeta.evaluation import candidates, shots_of
 from fedmeta.inner import Inner
 from fedmeta.metrics import METRICS
 from fedmeta.problem import Problem, build
+from fedmeta.turns import check_turns
 from fedmeta.types import Params
 from strategies import checkpoint
 from strategies.errors import ClientError
@@ -73,11 +75,16 @@ def run(
     Raises:
         CheckpointError: checkpoints that cannot be written, or read, or are another config's.
         ClientError: a client failed, or no round counted.
+        ConfigError: simulated devices of which none ever replies in time.
     """
     settings, store = problem.config, problem.population.store
+    check_turns(problem)
     decisive = checkpoint.decisive(settings)
     if folder is not None:
         decisive["data (sha256)"] = checkpoint.data_digest(store)
+        if trace := settings.devices.trace:
+            content = Path(trace).expanduser().read_bytes()
+            decisive["devices.trace (sha256)"] = hashlib.sha256(content).hexdigest()
     resumed = checkpoint.read(folder, decisive) if folder else None
 
     def save(progress: checkpoint.Progress) -> None:

@@ -121,13 +121,18 @@ def read(folder: Path, settings: Mapping[str, Scalar]) -> Progress | None:
 
 def decisive(config: Config) -> dict[str, Scalar]:
     """The settings that decide what comes out; a run may go on elsewhere, with other workers."""
-    source = Path(config.data.source).expanduser()
-    where = str(source.resolve()) if source.is_file() else config.data.source
+    files = {"data.source": config.data.source, "devices.trace": config.devices.trace}
     return {
         key: value
-        for key, value in (flatten(config) | {"data.source": where}).items()
+        for key, value in (flatten(config) | {k: absolute(f) for k, f in files.items()}).items()
         if key == "run.seed" or not key.startswith(("run.", "backbone.cache"))
     }
+
+
+def absolute(name: str) -> str:
+    """A file's full path, so that it works from anywhere; what is no file stays as it is."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if path.is_file() else name
 
 
 def data_digest(store: UserStore) -> str:

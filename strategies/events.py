@@ -18,6 +18,9 @@ class RoundDone(NamedTuple):
         why: what was wrong with the first of them.
         quarantined: users that were not asked, for bad replies before.
         counted: whether there was a quorum; else the model is what it was.
+        clock: simulated seconds since the run began; None: no devices are simulated.
+        selected, dropped, late: of simulated devices: how many users were asked, how many of these
+            left in mid-round, and how many would have replied after the round was over.
     """
 
     round: int
@@ -30,6 +33,10 @@ class RoundDone(NamedTuple):
     why: str = ""
     quarantined: int = 0
     counted: bool = True
+    clock: float | None = None
+    selected: int = 0
+    dropped: int = 0
+    late: int = 0
 
 
 class Phase(NamedTuple):

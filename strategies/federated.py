@@ -12,6 +12,7 @@ from flwr.serverapp.strategy import Strategy
 from clients import wire
 from fedmeta import generation, loop, sent, tasks
 from fedmeta.cohort import Trial
+from fedmeta.devices import Turn, fleet_of
 from fedmeta.metrics import METRICS
 from fedmeta.outer import ServerState, begin
 from fedmeta.problem import Problem, initial
@@ -60,8 +61,10 @@ class Federated(Strategy):
         # Flower counts the rounds of this process; draws and schedules go by those of the run.
         self._before = resumed.state.round
         self._last = RoundDone(0, 0, 0, 0, 0.0, None)
-        self._began = 0.0
-        self._users = 0
+        self._began, self._users = 0.0, 0
+        self._fleet = fleet_of(problem)
+        self._clock = (self.history[-1].clock or 0.0) if self.history else 0.0
+        self._turn = Turn(np.empty(0, dtype=np.int64), self._clock, 0, 0, 0)
         self._saved = -QUICK
         self._asked: dict[int, Asked] = {}
         self._apart = problem.method.generator is not None
@@ -74,7 +77,8 @@ class Federated(Strategy):
         """One message for each chunk of the round's cohort."""
         settings, population = self.problem.config, self.problem.population
         server_round += self._before
-        users = loop.cohort_of(population, settings, server_round)
+        self._turn = loop.turn_of(self.problem, self._fleet, server_round, self._clock)
+        users = self._turn.users
         users = users[~np.isin(users, quarantined(self.trust, server_round))]
         nodes, self._users = nodes_of(grid), len(users)
         self._began = time.perf_counter()
@@ -139,23 +143,10 @@ class Federated(Strategy):
             # A sum of scalars is no longer an array.
             mean = {n: torch.from_numpy(np.asarray(v / ordered.weight)) for n, v in total.items()}
             self.state = loop.step(self.problem, self.state, mean)
-        else:
-            self.state = self.state._replace(round=self.state.round + 1)
         idle = len(quarantined(self.trust, server_round))
         self.trust = after(self.trust, norms, intake.bad, server_round, checks)
-        self._last = RoundDone(
-            server_round,
-            settings.federation.rounds,
-            ordered.users,
-            self._users - ordered.users,
-            time.perf_counter() - self._began,
-            None,
-            dict(intake.refused),
-            intake.why,
-            idle,
-            counted,
-        )
-        return wire.arrays(self.state.meta), MetricRecord({"users": ordered.users})
+        told = dict(intake.refused), intake.why, idle, counted
+        return self._over(server_round, ordered.users, told)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -184,17 +175,15 @@ class Federated(Strategy):
         # In the order of the users, not of arrival: the last bit can decide between two rounds.
         users = self.problem.population.store.users("valid").tolist()
         there = [user for user in users if user in scores]
-        if len(there) < (self.problem.config.validation.quorum * len(users) or 1) and (
-            why or not there
-        ):
+        checks, names = self.problem.config.validation, self.problem.population.store.ids
+        if not there or (why and len(there) < checks.quorum * len(users)):
             self._done(self._last._replace(why=self._last.why or why))
             return None
-        missing = [user for user in users if user not in scores]
-        if missing and not why:
-            name = self.problem.population.store.ids[missing[0]]
+        if len(there) < len(users) and not why:
+            first = next(names[user] for user in users if user not in scores)
             raise ClientError(
-                f"round {server_round}: {len(missing)} of {len(users)} validation users gave no"
-                f" scores, {name!r} first"
+                f"round {server_round}: {len(users) - len(there)} of {len(users)} validation users"
+                f" gave no scores, {first!r} first"
             )
         value = float(np.mean([scores[user][0, 0] for user in there]))
         sign = METRICS[self.problem.population.store.task].sign
@@ -205,6 +194,21 @@ class Federated(Strategy):
 
     def summary(self) -> None:
         """Nothing to say: the config is in the run's folder."""
+
+    def _over(
+        self, server_round: int, users: int, told: tuple[dict[str, int], str, int, bool]
+    ) -> tuple[ArrayRecord, MetricRecord]:
+        """A round's training is over, whether it counted or not."""
+        self.state = self.state._replace(round=server_round)
+        rounds, turn = self.problem.config.federation.rounds, self._turn
+        seconds, failed = time.perf_counter() - self._began, self._users - users
+        self._last = RoundDone(server_round, rounds, users, failed, seconds, None, *told)
+        if self._fleet is not None:
+            self._clock = turn.clock
+            self._last = self._last._replace(
+                clock=turn.clock, selected=turn.selected, dropped=turn.dropped, late=turn.late
+            )
+        return wire.arrays(self.state.meta), MetricRecord({"users": users})
 
     def _done(self, event: RoundDone) -> None:
         self.history.append(event)

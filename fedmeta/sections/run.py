@@ -52,6 +52,11 @@ class EvaluationConfig(Section):
     tune: bool = Field(
         True, description="choose rate and steps of personalization on validation users"
     )
+    target: NonNegative = Field(
+        0.0,
+        description="measure of validation users of which it is told when it was reached; 0:"
+        " `compare` with simulated devices takes the median of the methods' best",
+    )
     bootstrap: Annotated[int, Field(ge=100)] = Field(
         2000, description="bootstrap resamples of the users"
     )

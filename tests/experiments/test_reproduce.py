@@ -98,6 +98,7 @@ def test_a_table_in_a_data_folder(fedmeta: Call) -> None:
     result = fedmeta("reproduce", "irony", "--data", ".", "--seeds", 2, *small, "--json")
     assert result.json["seeds"] == [0, 1]
     assert result.json["methods"]["maml"]["users"]["test"] == 5
+    assert set(result.json["central"]) == {"before", "after", "method", "difference"}
 
 
 def probe_rows(labels: dict[str, str]) -> list[dict[str, str]]:

@@ -26,6 +26,7 @@ from fedmeta.problem import Problem
 from strategies.app import Outcome, run
 from strategies.errors import ClientError
 from tests.engine.cases import distance, problem
+from tests.federation.test_devices import BASE, HARD
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # Ray's files and processes
 ACTORS = 2
@@ -92,6 +93,18 @@ def test_bits(workers: Pool, name: str) -> None:
             np.testing.assert_array_equal(outcome.scores[split], inline.scores[split])
     *_, state = loop.train(given)
     assert distance(inline.last, state.meta) < 1e-6
+
+
+def test_bits_with_simulated_devices(workers: Pool) -> None:
+    """Rounds of any number of users, none included; the same users whoever plays them."""
+    given = problem(**(BASE | HARD))
+    inline = over_inline(given)
+    assert len({event.users for event in inline.history}) > 2
+    for count in (1, ACTORS):
+        outcome = over_ray(workers._replace(actors=workers.actors[:count]), given)
+        assert weights_sha256(outcome.last) == weights_sha256(inline.last)
+        told = [[e._replace(seconds=0.0) for e in of.history] for of in (outcome, inline)]
+        assert told[0] == told[1]
 
 
 @pytest.mark.parametrize("name", ["fedrep", "ditto"])
