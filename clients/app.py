@@ -17,8 +17,10 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
-from clients import memory, wire
+from clients import charging, memory, wire
 from fedmeta import cohort, config, evaluation, loop, tasks
+from fedmeta.privacy import example, rounds
+from fedmeta.privacy.clip import Clip
 from fedmeta.problem import Problem, build
 from fedmeta.types import Params, Update
 
@@ -35,7 +37,13 @@ def train(message: Message, context: Context) -> Message:
     with _one_thread():
         store = memory.folder_of(context)
         made = wire.params(wire.read_made(message), problem.population.features.device)
-        return wire.sum_reply(message, contribution(problem, theta, users, order, store, made))
+        # Before anything of them is drawn, so that no crash leaves a release without a charge.
+        run = charging.run_of(context)
+        there = charging.admitted(problem, theta, users, order.round, store, run)
+        if not len(there):
+            return wire.sum_reply(message, wire.Sum(order.chunk, {}, 0.0, 0, [], "", len(users)))
+        reply = contribution(problem, theta, there, order, store, made)
+        return wire.sum_reply(message, reply._replace(spent=len(users) - len(there)))
 
 
 @app.evaluate()
@@ -64,22 +72,30 @@ def contribution(
     """The sum over a chunk's users; users that fail are left out and named.
 
     What users own is read from the folder ``store`` and written back to it. ``made`` is what the
-    server made for each of them, if it did; then they are not added up.
+    server made for each of them, if it did. Where the server needs them one by one
+    (:func:`fedmeta.loop.apart`), contributions are not added up.
 
-    When the batched program raises, the users are run one by one to find whose data it was.
+    When the batched program raises, the users are run one by one to find whose data it was; that it
+    did is counted, also where all of them then succeed. Where every user protects himself, those
+    who fail send their noise, and nobody is named.
     """
     failed: list[int] = []
     reasons: list[str] = []
     updates: list[Update] = []
+    apart = loop.apart(problem)
+    again: list[str] = []
     given = problem.config.data
     pending = tasks.batches(problem.population, users, given.support + given.query)
+    if example.applies(problem.config):
+        pending = example.batches(problem, users, theta)
     while pending:
         group = pending.pop(0)
         try:
             mine = {name: value[np.isin(users, group)] for name, value in (made or {}).items()}
-            update = _update(problem, theta, group, order.round, store, mine)
+            update = _update(problem, theta, group, order, store, mine)
         except Exception:
             if len(group) > 1:
+                again.append(traceback.format_exc())
                 pending = [group[i : i + 1] for i in range(len(group))] + pending
             else:
                 failed.append(int(group[0]))
@@ -90,17 +106,29 @@ def contribution(
         for user in group[~update.finite.cpu().numpy()].tolist():
             failed.append(user)
             reasons.append("its contribution is not finite: it diverged; lower method.rate")
-    return wire.Sum(
+    total = wire.Sum(
         chunk=order.chunk,
         total={
-            name: _together([update.total[name] for update in updates], bool(made)).cpu().numpy()
+            name: _together([update.total[name] for update in updates], apart).cpu().numpy()
             for name in (updates[0].total if updates else ())
         },
         weight=float(sum(update.weight for update in updates)),
         users=len(users) - len(failed),
         failed=failed,
-        reason=reasons[0] if reasons else "",
+        reason=next(iter(reasons + again), ""),
+        again=len(again),
     )
+    noise = rounds.added_by(problem, theta, users, order.round)
+    return _noised(total, noise, len(users)) if noise else total
+
+
+def _noised(total: wire.Sum, noise: Params, users: int) -> wire.Sum:
+    """The sum with what the users add to it; who failed cannot be seen in it."""
+    summed = {
+        name: value.numpy() + total.total.get(name, np.float64(0.0))
+        for name, value in noise.items()
+    }
+    return total._replace(total=summed, weight=float(users), users=users, failed=[], reason="")
 
 
 def _together(parts: list[torch.Tensor], apart: bool) -> torch.Tensor:
@@ -111,23 +139,34 @@ def _update(
     problem: Problem,
     theta: Params,
     users: NDArray[np.int64],
-    round_number: int,
+    order: wire.Order,
     store: Path,
     made: Params,
 ) -> Update:
+    if example.applies(problem.config):
+        return example.contribute(problem, theta, users, order.round)
     method, ids = problem.method, [problem.population.store.ids[user] for user in users]
-    task, gram = loop.prepared(problem, users, round_number)
+    task, gram = loop.prepared(problem, users, order.round)
     weight = loop.weights_of(problem, task)
-    own = memory.load(store, ids, round_number, method.own(theta)) if method.own else {}
+    own = memory.load(store, ids, order.round, method.own(theta)) if method.own else {}
     own |= {**loop.facts_of(problem, users), **made}
-    inner = loop.inner_of(problem, round_number)
+    inner = loop.inner_of(problem, order.round)
     with torch.no_grad():
         update = cohort.contribute(
-            method, problem.model, theta, task, inner, weight, gram, memory=own, apart=bool(made)
+            method,
+            problem.model,
+            theta,
+            task,
+            inner,
+            weight,
+            gram,
+            memory=own,
+            apart=loop.apart(problem),
+            clip=Clip(order.clip, problem.privacy.quantile > 0) if order.clip else None,
         )
     if update.kept:
         there = [name for name, finite in zip(ids, update.finite.tolist(), strict=True) if finite]
-        memory.save(store, there, round_number, update.kept)
+        memory.save(store, there, order.round, update.kept)
     return update
 
 

@@ -2,8 +2,9 @@
 
 Personal parameters never reach the server. In simulation their folder belongs to the run, on a
 device to the node. A round reads what the newest *earlier* round left, so that a round that is
-run again (a retry, a resume) starts from the same memory. Files are written beside and renamed: a
-process that is killed leaves the old file or the new one, never a part.
+run again (a retry, a resume) starts from the same memory. Files are written beside, synced and
+renamed: a process that is killed, or a machine that loses its power, leaves the old file or the
+new one, never a part; and what a chunk has replied is on the disk.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from clients.disk import sync_all
 from fedmeta.config import ConfigError
 from fedmeta.types import Params
 
@@ -51,19 +53,33 @@ def load(folder: Path, users: Sequence[str], round_number: int, fresh: Params) -
 
 
 def save(folder: Path, users: Sequence[str], round_number: int, kept: Mapping[str, Tensor]) -> None:
-    """Write what users own after a round, ``(U, ...)`` each."""
+    """Write what users own after a round, ``(U, ...)`` each; the disk has it on return.
+
+    All files of a chunk are written before the first is waited for, and renamed after the last:
+    the system then writes them together.
+    """
+    beside: list[tuple[Path, Path]] = []
+    changed: set[Path] = set()
     for row, user in enumerate(users):
         mine = _folder(folder, user)
-        mine.mkdir(parents=True, exist_ok=True)
+        if not mine.is_dir():
+            mine.mkdir(parents=True, exist_ok=True)
+            changed |= {mine.parent, folder, folder.parent}
+        changed.add(mine)
         values = {name: value[row].detach().cpu().contiguous() for name, value in kept.items()}
-        beside = mine / f".{os.getpid()}.part"
-        save_file(values, beside)
-        beside.replace(mine / f"{round_number}.safetensors")
-        there = sorted(_rounds(mine))
-        # What lies ahead is left from before the run was taken up again, and would be in the way.
+        part = mine / f".{os.getpid()}.part"
+        save_file(values, part)
+        beside.append((part, mine / f"{round_number}.safetensors"))
+    sync_all(part for part, _ in beside)
+    for part, path in beside:
+        part.replace(path)
+    # What lies ahead is left from before the run was taken up again, and would be in the way.
+    for _, path in beside:
+        there = sorted(_rounds(path.parent))
         ahead = [other for other in there if other > round_number]
         for old in ahead + [other for other in there if other <= round_number][:-KEPT]:
-            (mine / f"{old}.safetensors").unlink(missing_ok=True)
+            (path.parent / f"{old}.safetensors").unlink(missing_ok=True)
+    sync_all(sorted(changed, reverse=True))
 
 
 def _latest(folder: Path, user: str, round_number: int, fresh: Params) -> Params:

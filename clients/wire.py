@@ -32,6 +32,7 @@ class Order(NamedTuple):
         chunk: number of the chunk in the round, by which replies are put in order.
         users: indices of the users.
         rates, steps, shots: for `evaluate`, the trials.
+        clip: for `train`, the largest norm of what a user sends; 0: no bound.
     """
 
     round: int
@@ -40,6 +41,7 @@ class Order(NamedTuple):
     rates: Sequence[float] = ()
     steps: Sequence[int] = ()
     shots: Sequence[int] = ()
+    clip: float = 0.0
 
 
 class Sum(NamedTuple):
@@ -47,12 +49,14 @@ class Sum(NamedTuple):
 
     Attributes:
         chunk: number of the chunk.
-        total: weighted sum of the contributions, or where the server makes each user's parameters
-            the contributions themselves, ``(users, ...)``.
+        total: weighted sum of the contributions, or where the server needs them one by one (it
+            makes each user's parameters, or a robust rule) they themselves, ``(users, ...)``.
         weight: sum of the weights.
         users: users in the sum.
         failed: indices of users that are not in it.
-        reason: why the first of them failed, with the traceback.
+        reason: why the first of them failed, with the traceback; else why a batch raised.
+        again: batches that raised and were computed again user by user.
+        spent: users who take no part since it would pass their privacy budget; not named.
     """
 
     chunk: int
@@ -61,6 +65,8 @@ class Sum(NamedTuple):
     users: int
     failed: list[int]
     reason: str
+    again: int = 0
+    spent: int = 0
 
 
 def arrays(params: Params) -> ArrayRecord:

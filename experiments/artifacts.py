@@ -102,7 +102,8 @@ def _default(name: str) -> Path:
 def write_config(folder: Path, config: Config) -> None:
     """``config.toml``, fully resolved: running it again is running the same."""
     tables = config.model_dump(by_alias=True)
-    tables["data"]["source"] = absolute(config.data.source)
+    for key in ("source", "public"):
+        tables["data"][key] = absolute(tables["data"][key])
     tables["devices"]["trace"] = absolute(config.devices.trace)
     tables["run"]["out"] = ""  # this folder is taken: a repetition needs one of its own
     text = tomli_w.dumps(tables)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from experiments import settings
+from experiments.attack.command import attack
 from experiments.bench.command import app as bench
 from experiments.options import (
     AsJson,
@@ -129,6 +130,22 @@ def inspect(
 
 
 @app.command()
+def epsilon(
+    config: ConfigPath = None,
+    users: Annotated[
+        int | None, typer.Option(help="Training users; none: as many as the data have.")
+    ] = None,
+    sets: Sets = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a run will cost in privacy, and what noise an epsilon of 1, 2, 4, 8 takes."""
+    from experiments import epsilon as accounting
+
+    found = accounting.query(config_of(config, sets, None, None, None), users)
+    show(found, accounting.table(found), as_json)
+
+
+@app.command()
 def reproduce(
     name: Annotated[str, typer.Argument(help="An experiment of docs/results.md, or list.")],
     data: Annotated[Path | None, typer.Option(help="Its data file, or the folder of it.")] = None,
@@ -166,6 +183,7 @@ def reproduce(
 
 
 app.command()(sweep)
+app.command()(attack)
 app.add_typer(bench, name="bench")
 
 
@@ -197,7 +215,7 @@ def main() -> None:
         if "--debug" in sys.argv:
             raise
         ours = isinstance(error, ConfigError) or type(error).__module__.startswith(
-            ("fedmeta", "strategies", "experiments")
+            ("fedmeta", "clients", "strategies", "experiments")
         )
         if isinstance(error, ValueError) and ours:
             print(f"error: {error}", file=sys.stderr)

@@ -16,9 +16,11 @@ from experiments.clock import set_target
 from experiments.selection import ALL, PLAN, Selection, select, with_method
 from experiments.simulate import Encoded, Run, prepare, run_on
 from experiments.verdict import Scores, Verdict, verdict
+from fedmeta import unread
 from fedmeta.config import Config, ConfigError, flatten
 from fedmeta.data.store import UserStore
 from fedmeta.metrics import METRICS, Metric
+from fedmeta.problem import build
 from fedmeta.statistics import achieved_share, gain, hurt_share, interval
 from strategies.errors import ClientError
 from strategies.events import Listener, ignore
@@ -94,6 +96,8 @@ def compare(
     # Local fits whatever the data and the head are: with it only these are checked.
     backbone_s = prepare(with_method(config, "local"), encoded)
     chosen = select(config, methods, baselines)
+    task = build(with_method(config, "local")).population.store.task
+    read_by = unread.check(config, chosen.methods, task)
     if resume is None:
         folder = artifacts.make_folder(out or config.run.out, config.run.name or "compare")
         artifacts.write_config(folder, config)
@@ -135,7 +139,7 @@ def compare(
     complete = {name: mine for name, mine in runs.items() if name not in chosen.left_out}
     if not complete:
         raise ClientError("; ".join(chosen.left_out.values()))
-    return _finish(folder, config, complete, chosen)
+    return _finish(folder, config, complete, chosen, read_by)
 
 
 def shared_settings(config: Config) -> list[str]:
@@ -151,7 +155,11 @@ def shared_settings(config: Config) -> list[str]:
 
 
 def _finish(
-    folder: Path, config: Config, runs: dict[str, list[Run]], chosen: Selection
+    folder: Path,
+    config: Config,
+    runs: dict[str, list[Run]],
+    chosen: Selection,
+    read_by: dict[str, list[str]],
 ) -> Comparison:
     store = next(iter(runs.values()))[0].outcome.problem.population.store
     metric, resamples = METRICS[store.task], config.evaluation.bootstrap
@@ -179,6 +187,7 @@ def _finish(
         "left_out": chosen.left_out,
         "pairs": pairs,
         "same_for_all": shared_settings(config),
+        "read_by": read_by,
         "verdict": decision.sentence,
         "decision": decision._asdict(),
     }
@@ -223,7 +232,8 @@ def _row(runs: list[Run], metric: Metric, resamples: int) -> Row:
             ends = [run.outcome.scores[split][[0, -1], 0] for run in runs]
             gains = np.stack([gain(metric, first, last) for first, last in ends])
             found = interval(gains, resamples)
-            summary[split]["gain"] = {"mean": found.mean, "ci95": [found.low, found.high]}
+            if summary[split]["gain"] is not None:
+                summary[split]["gain"] = {"mean": found.mean, "ci95": [found.low, found.high]}
         summary |= {k: [run.summary[k] for run in runs] for k in LISTED if k in runs[0].summary}
     return Row(summary, Scores(before, after, float(first), float(last)))
 

@@ -8,6 +8,7 @@ from flwr.serverapp import Grid, ServerApp
 from experiments import artifacts, tables
 from experiments.memory import peak_rss_mb
 from experiments.simulate import finish
+from fedmeta import unread
 from fedmeta.config import parse
 from fedmeta.problem import build
 from fedmeta.turns import check_turns
@@ -28,7 +29,9 @@ def main(grid: Grid, context: Context) -> None:
     settings = parse(context.run_config).run
     artifacts.check_folder(settings.out)
     began = time.perf_counter()
-    problem = build(parse(context.run_config))
+    given = parse(context.run_config)
+    problem = build(given)
+    unread.check(given, [given.method.name], problem.population.store.task)
     check_turns(problem)
     backbone_s = time.perf_counter() - began
     folder = artifacts.make_folder(settings.out, settings.name or problem.config.method.name)

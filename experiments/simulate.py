@@ -9,12 +9,15 @@ from typing import Any, NamedTuple
 
 from flwr.app import Context, RecordDict
 
+from clients import ledger
 from clients.app import app as client_app
 from experiments import artifacts, settings
 from experiments.backends import MakeGrid, check_backend, open_backend
 from experiments.summary import summarize
+from fedmeta import generation, unread
 from fedmeta.config import Config, ConfigError, flatten
 from fedmeta.evaluation import shots_of
+from fedmeta.privacy.claim import check_budget
 from fedmeta.problem import build
 from fedmeta.turns import check_turns
 from strategies import checkpoint
@@ -60,6 +63,7 @@ def simulate(
     else:
         artifacts.check_folder(out or config.run.out)
     backbone_s = prepare(config, encoded)
+    unread.check(config, [config.method.name], build(config).population.store.task)
     with open_backend(config.run, client_app) as make_grid:
         startup_s = time.perf_counter() - began - backbone_s
         timings = {"backbone_s": backbone_s, "startup_s": startup_s}
@@ -76,7 +80,9 @@ def prepare(config: Config, encoded: Encoded | None = None) -> float:
     began = time.perf_counter()
     shots_of(config)
     check_backend(config.run)
-    check_turns(build(config, encoded))
+    problem = build(config, encoded)
+    check_budget(problem.config, problem.privacy)
+    check_turns(problem)
     return time.perf_counter() - began
 
 
@@ -89,7 +95,9 @@ def run_on(
     resume: bool = False,
 ) -> Run:
     """Run a config on workers that are up, and write its folder; go on with what is in ``out``."""
-    config = build(config).config
+    problem = build(config)
+    config = problem.config
+    check_budget(config, problem.privacy)
     if resume and out is not None and (out / "config.toml").exists():
         folder = out
         _go_on(folder, config)
@@ -112,8 +120,17 @@ def _go_on(folder: Path, config: Config) -> None:
     before = settings.read(folder / "config.toml")
     checkpoint.same(checkpoint.decisive(before), checkpoint.decisive(config), folder)
     if not checkpoint.rounds(folder / "checkpoints"):
-        shutil.rmtree(_memory(folder, config), ignore_errors=True)
+        _forget(_memory(folder, config))
         (folder / "rounds.jsonl").unlink(missing_ok=True)
+
+
+def _forget(memory: Path) -> None:
+    """Remove what users own, but not what they were charged."""
+    for path in memory.glob("*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif not path.name.startswith(ledger.FILE):
+            path.unlink(missing_ok=True)
 
 
 def _memory(folder: Path, config: Config) -> Path:
@@ -156,7 +173,7 @@ def _run_in(
 def finish(folder: Path, outcome: Outcome, speed: dict[str, float], backend: str) -> Run:
     """Write the model, the users' scores and the summary of a finished run."""
     summary = summarize(outcome, speed) | {"backend": backend}
-    artifacts.write_model(folder, outcome.meta)
+    artifacts.write_model(folder, generation.public(outcome.problem.method, outcome.meta))
     artifacts.write_users(folder, artifacts.users_table(outcome))
     artifacts.write_json(folder / "summary.json", summary)
     return Run(folder, outcome, summary)

@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 
 from experiments.clock import clock_figures, target_figures
+from fedmeta import generation, public
+from fedmeta.methods import Method
 from fedmeta.metrics import METRICS
+from fedmeta.privacy import claim
+from fedmeta.problem import Problem
 from fedmeta.statistics import achieved_share, describe, gain, hurt_share, interval
 from fedmeta.types import Params
 from strategies.app import Outcome
@@ -44,11 +48,12 @@ def split_figures(outcome: Outcome, split: str) -> dict[str, Any]:
     gains = gain(metric, before[0], after[0])
     found = interval(gains, config.evaluation.bootstrap)
     common, reports = len(metric.columns), outcome.problem.method.reports
+    fair = usable(outcome.problem.method)
     figures: dict[str, Any] = {
         "before": describe(metric, before[:common]),
         "after": describe(metric, after[:common]),
-        "gain": {"mean": found.mean, "ci95": [found.low, found.high]},
-        "hurt_share": hurt_share(gains),
+        "gain": {"mean": found.mean, "ci95": [found.low, found.high]} if fair else None,
+        "hurt_share": hurt_share(gains) if fair else None,
         "curve": {str(k): float(scores[at, 0].mean()) for at, k in enumerate(outcome.shots)},
     }
     for name, first, last in zip(reports, before[common:], after[common:], strict=True):
@@ -56,7 +61,7 @@ def split_figures(outcome: Outcome, split: str) -> dict[str, Any]:
     if store.bayes is not None:
         bayes = store.bayes[outcome.users[split]]
         figures["bayes"] = float(bayes.mean())
-        figures["achieved_share"] = achieved_share(before[0], after[0], bayes)
+        figures["achieved_share"] = achieved_share(before[0], after[0], bayes) if fair else None
     return figures
 
 
@@ -69,6 +74,44 @@ def refused(outcome: Outcome) -> dict[str, Any]:
         "quarantined": last,
         "rounds_not_counted": sum(not event.counted for event in outcome.history),
     }
+
+
+def usable(method: Method) -> bool:
+    """Whether "before" is a model that somebody would use, so that a gain over it means something.
+
+    A head that nobody trained to be used as it is answers at chance, and any adaptation would gain.
+    """
+    return method.general or not method.personalizes
+
+
+def _retries(outcome: Outcome) -> list[str]:
+    again = sum(event.again for event in outcome.history)
+    if not again:
+        return []
+    return [
+        f"WARNING: {again} batches of users raised and were computed again user by user, which"
+        " takes longer; where no user failed it was the batch itself, for want of memory perhaps:"
+        " lower federation.chunk"
+    ]
+
+
+def notes(problem: Problem) -> list[str]:
+    """What a reader has to know of a run to read its figures right, a sentence each."""
+    found = []
+    if not usable(problem.method):
+        found.append(
+            f"no gain is shown: the start of {problem.method.name} is not made to be used without"
+            " adaptation, and over it all would gain; `fedmeta compare` holds it against one model"
+            " for all"
+        )
+    data = problem.config.data
+    if "public" in problem.method.needs and public.is_private(data):
+        found.append(
+            f"WARNING: the public set of {problem.method.name} is made of training users' own items"
+            " (not their labels), which a deployment must not hand round; set data.public to a file"
+            " of items that are public"
+        )
+    return found
 
 
 def summarize(outcome: Outcome, speed: dict[str, float]) -> dict[str, Any]:
@@ -94,12 +137,15 @@ def summarize(outcome: Outcome, speed: dict[str, float]) -> dict[str, Any]:
             split: len(population.store.users(split)) for split in ("train", "valid", "test")
         },
         "dropped": population.store.dropped,
+        "notes": notes(outcome.problem) + _retries(outcome),
         "failed_updates": sum(event.failed for event in outcome.history),
         "refused": refused(outcome),
+        "budget_spent": sum(event.spent for event in outcome.history),
+        "privacy": claim.as_json(claim.claimed(config, outcome.problem.privacy)),
         "valid": split_figures(outcome, "valid"),
         "test": split_figures(outcome, "test"),
         "speed": speed | {"user_updates_per_s": rate},
         "weights_sha256": weights_sha256(outcome.last),
-        "model_sha256": weights_sha256(outcome.meta),
+        "model_sha256": weights_sha256(generation.public(outcome.problem.method, outcome.meta)),
         "versions": versions(),
     } | {key: figures for key, figures in found.items() if figures is not None}

@@ -11,6 +11,7 @@ from experiments.compare import Comparison
 from experiments.simulate import Run
 from fedmeta.methods import METHODS
 from fedmeta.metrics import METRICS, Metric
+from fedmeta.privacy.claim import Claim, claimed, sentence
 
 
 def _number(metric: Metric, value: float) -> str:
@@ -45,10 +46,10 @@ def run_table(run: Run) -> RenderableType:
             f"{summary['users'][split]} {split}",
             _number(metric, figures["before"][f"{name}_macro"]),
             _number(metric, after[f"{name}_macro"]),
-            _signed(metric, figures),
+            _signed(metric, figures) if figures["gain"] else "-",
             _number(metric, after["median"]),
             _number(metric, after["worst_decile"]),
-            f"{figures['hurt_share']:.0%}",
+            f"{figures['hurt_share']:.0%}" if figures["gain"] else "-",
         )
     lines = [Text("test users by support examples: " + _curve(metric, summary["test"]["curve"]))]
     if "bayes" in summary["test"]:
@@ -58,6 +59,9 @@ def run_table(run: Run) -> RenderableType:
     if "clock" in summary:
         lines.append(Text(clock_line(summary["clock"])))
     lines += [Text(line) for line in target_lines(metric, {summary["name"]: summary})]
+    lines += [Text(note) for note in summary["notes"]]
+    if claim := claimed(run.outcome.problem.config, run.outcome.problem.privacy):
+        lines.append(Text(sentence(claim)))
     lines.append(Text(f"weights sha256 {summary['weights_sha256'][:16]}…   {run.folder}"))
     return Group(table, *lines)
 
@@ -140,9 +144,16 @@ def compare_table(found: Comparison) -> RenderableType:
         lines.append(Text(f"added to compare with: {', '.join(added)} (--no-baselines: without)"))
     for name, reason in found.content["left_out"].items():
         lines.append(Text(f"left out: {name} ({reason})"))
+    for row in found.rows.values():
+        lines += [Text(note) for note in row.summary["notes"] if note.startswith("WARNING")]
+    lines.extend(Text(text) for text in _claims(found))
     if shared := found.content["same_for_all"]:
         note = "the same for all methods instead of their own defaults: " + ", ".join(shared)
         lines.append(Text(note))
+    for key, able in found.content["read_by"].items():
+        others = [name for name in found.rows if name not in able]
+        who = f"by {', '.join(able)} alone" if len(able) <= len(others) else ""
+        lines.append(Text(f"{key} is read {who or 'by all but ' + ', '.join(others)}"))
     if targets := target_lines(metric, {n: row.summary for n, row in found.rows.items()}):
         lines[-1:-1] = [Text(line) for line in targets]
     return Group(table, *lines)
@@ -164,6 +175,18 @@ def claimed_table(found: Comparison, content: dict[str, Any]) -> RenderableType:
     return Group(compare_table(found), *lines)
 
 
+def _claims(found: Comparison) -> list[str]:
+    """What is claimed of the methods, those with the same claim together."""
+    by: dict[str, list[str]] = {}
+    for method, row in found.rows.items():
+        if claim := row.summary.get("privacy"):
+            by.setdefault(sentence(Claim(**claim)), []).append(method)
+    lines = [f"{', '.join(methods)}: {text}" for text, methods in by.items()]
+    if len(found.rows) > 1 and lines:
+        lines.append("each run by itself: whoever makes several of them public pays for all")
+    return lines
+
+
 def probe_text(result: dict[str, Any]) -> RenderableType:
     """The result of the few-shot probe."""
     low, high = result["ci95"]
@@ -181,7 +204,8 @@ def _curve(metric: Metric, curve: dict[str, float]) -> str:
 def _achieved(figures: dict[str, Any]) -> str:
     share = figures["achieved_share"]
     text = f"the best possible is {100 * figures['bayes']:.1f}"
-    return text if share != share else f"{share:.0%} of the achievable gain; {text}"
+    known = share is not None and share == share
+    return f"{share:.0%} of the achievable gain; {text}" if known else text
 
 
 def show(what: RenderableType) -> None:

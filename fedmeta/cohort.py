@@ -14,14 +14,17 @@ from torch import Tensor
 from torch.func import vmap
 
 from fedmeta.dual import Dual, task_of
-from fedmeta.gram import Anchors, Geometry, anchors, geometry
+from fedmeta.gram import Anchors, Geometry, anchors, each, geometry, those
 from fedmeta.gram import total as sum_over_users
 from fedmeta.heads import Tail
 from fedmeta.inner import Inner
 from fedmeta.learner import Model, Primal, is_aligned
 from fedmeta.methods import Method
 from fedmeta.methods.method import held
-from fedmeta.params import OWN, SHARE, part
+from fedmeta.own_layer import parted, whole
+from fedmeta.params import OWN, SHARE, part, weighed
+from fedmeta.privacy.clip import Clip, Coordinates, clipped
+from fedmeta.trials import Course, courses, said
 from fedmeta.types import Examples, Params, Task, Update
 
 
@@ -43,6 +46,7 @@ def contribute(
     dual: bool | None = None,
     memory: Params | None = None,
     apart: bool = False,
+    clip: Clip | None = None,
 ) -> Update:
     """The weighted sum of the contributions of a chunk of users.
 
@@ -57,7 +61,8 @@ def contribute(
         dual: force or forbid the dual form; None: where it applies.
         memory: what the users own, ``(U, ...)`` each; None: newcomers all.
         apart: return the contributions ``(finite users, ...)`` times their weights, which stand
-            under ``share/``, instead of the sum. In the plain form only.
+            under ``share/``, instead of the sum.
+        clip: the bound on what each user sends, over all names, before it is summed; None: none.
 
     Returns:
         Sums in float64, without users whose contribution is not finite; what the others keep.
@@ -70,8 +75,7 @@ def contribute(
         raise ValueError(f"method {method.name!r} does not federate: it has nothing to contribute")
     step = method.contribute
     aligned = is_aligned(task.support, inner.batch)
-    tail = _dual_tail(method, model, dual, training=True)
-
+    tail, gap = _dual_tail(method, model, dual, training=True), None
     if tail is None:
 
         def plain(mine: Task, own: Params) -> dict[str, Tensor]:
@@ -79,8 +83,11 @@ def contribute(
 
         sent: dict[str, Tensor] = vmap(plain)(task, dict(memory or {}))
     else:
-        users = Dual(model, tail, gram or geometry(task), anchors(tail, theta, task), aligned)
-        start = held(method, users.start(theta), memory or {})
+        mine, gap = parted(tail, theta, memory or {})
+        own = None if gap is None else gap.anchors(task)
+        gram = gram or geometry(task)
+        users = Dual(model, tail, gram, anchors(tail, theta, task), aligned, own)
+        start = held(method, users.start(theta), mine)
         sent = step(users, start, task_of(task), inner)
     finite = _finite(sent)
     if not bool(finite.all()):
@@ -89,20 +96,25 @@ def contribute(
         if not bool(finite.any()):
             nothing = {name: torch.zeros_like(p, dtype=torch.float64) for name, p in theta.items()}
             return Update(nothing, torch.zeros((), dtype=torch.float64), finite, {})
-        own = {name: value[finite] for name, value in (memory or {}).items()}
-        others = _of(task, finite)
-        left = None if gram is None else Geometry(*(side[finite] for side in gram))
-        found = contribute(method, model, theta, others, inner, rest, left, dual, own, apart)
+        others, had = _of(task, finite), {n: v[finite] for n, v in (memory or {}).items()}
+        left = None if gram is None else those(gram, finite)
+        found = contribute(method, model, theta, others, inner, rest, left, dual, had, apart, clip)
         return found._replace(finite=finite)
-    leaves, weights = _weigh(part(sent, _leaves), weight)
+    kept = part(sent, lambda name: not _leaves(name))
+    if tail is not None and f"{OWN}{tail.layer}.weight" in held(method, theta, {}):
+        kept = whole(tail, theta, kept, gap, task)
+    leaves, weights = weighed(part(sent, _leaves), weight)
+    if clip is not None:
+        leaves = clipped(leaves, clip, Coordinates(tail, task, gram) if tail and gram else None)
     if apart:
-        total: dict[str, Tensor] = {**leaves, SHARE: weights}
+        alone = leaves if tail is None else each(tail, leaves, task)
+        total: dict[str, Tensor] = {**alone, SHARE: weights}
     elif tail is None:
         total = {name: value.sum(0) for name, value in leaves.items()}
     else:
         total = sum_over_users(tail, leaves, task)
     total = {name: value.double() for name, value in total.items()}
-    return Update(total, weights.double().sum(), finite, part(sent, lambda n: not _leaves(n)))
+    return Update(total, weights.double().sum(), finite, kept)
 
 
 def predict(
@@ -117,34 +129,35 @@ def predict(
     """Query logits ``(U, C, Q)`` of a chunk of new users after adaptation, for each trial.
 
     ``memory`` is what the users own, ``(U, ...)`` each, None for nothing. A trial with 0 shots is
-    the un-adapted model. The labels of the query are taken away before a
-    method sees it: one that looked at them would find NaN.
+    the un-adapted model. A method that looked at the labels of the query would find NaN.
 
     Raises:
         ValueError: the dual form is forced where it does not apply.
     """
     tail = _dual_tail(method, model, dual, training=False)
     task = task._replace(query=task.query._replace(y=torch.full_like(task.query.y, torch.nan)))
-    if tail is None:
-        return [_plainly(method, model, theta, task, trial, memory or {}) for trial in trials]
-    parts = geometry(task), anchors(tail, theta, task)
     own = memory or {}
-    return [_in_dual(method, model, tail, theta, parts, task, trial, own) for trial in trials]
+    parts = None if tail is None else (geometry(task), anchors(tail, theta, task))
+    found: dict[int, Tensor] = {}
+    for course in courses(method, trials):
+        if tail is None or parts is None:
+            logits = _plainly(method, model, theta, task, course, own)
+        else:
+            logits = _in_dual(method, model, tail, theta, parts, task, course, own)
+        found |= {n: logits[at] for n, at in zip(course.trials, course.at, strict=True)}
+    return [found[number] for number in range(len(trials))]
 
 
 def _plainly(
-    method: Method, model: Model, theta: Params, task: Task, trial: Trial, memory: Params
-) -> Tensor:
-    limited = Task(first(task.support, trial.shots), task.query)
-    learner = Primal(model, is_aligned(limited.support, trial.inner.batch))
+    method: Method, model: Model, theta: Params, task: Task, course: Course, memory: Params
+) -> list[Tensor]:
+    limited = Task(first(task.support, course.shots), task.query)
+    learner = Primal(model, is_aligned(limited.support, course.inner.batch))
 
-    def one(mine: Task, own: Params) -> Tensor:
-        start = held(method, theta, own)
-        if method.predict is not None:
-            return method.predict(learner, start, mine, trial.inner)
-        return learner.logits(method.adapt(learner, start, mine, trial.inner), mine.query)
+    def one(mine: Task, own: Params) -> list[Tensor]:
+        return said(method, learner, held(method, theta, own), mine, course)
 
-    found: Tensor = vmap(one)(limited, dict(memory))
+    found: list[Tensor] = vmap(one)(limited, dict(memory))
     return found
 
 
@@ -178,16 +191,13 @@ def _in_dual(
     theta: Params,
     parts: tuple[Geometry, Anchors],
     task: Task,
-    trial: Trial,
+    course: Course,
     memory: Params,
-) -> Tensor:
-    limited = Task(first(task.support, trial.shots), task.query)
-    aligned = is_aligned(limited.support, trial.inner.batch)
-    users, rows = Dual(model, tail, *parts, aligned), task_of(limited)
-    start = held(method, users.start(theta), memory)
-    if method.predict is not None:
-        return method.predict(users, start, rows, trial.inner)
-    return users.logits(method.adapt(users, start, rows, trial.inner), rows.query)
+) -> list[Tensor]:
+    limited = Task(first(task.support, course.shots), task.query)
+    aligned = is_aligned(limited.support, course.inner.batch)
+    users = Dual(model, tail, *parts, aligned)
+    return said(method, users, held(method, users.start(theta), memory), task_of(limited), course)
 
 
 def first(support: Examples, shots: int) -> Examples:
@@ -202,7 +212,7 @@ def first(support: Examples, shots: int) -> Examples:
 def has_dual(method: Method, model: Model, training: bool) -> bool:
     """Whether the dual form of the first layer serves the method with the head."""
     tail = model.head.tail
-    plain = method.plain or (method.plain_training if training else method.plain_adapting)
+    plain = method.plain or (training and method.plain_training)
     return tail is not None and not plain and not (method.embeds and tail.embed is None)
 
 
@@ -231,17 +241,3 @@ def _finite(leaves: Params) -> Tensor:
 def _of(task: Task, users: Tensor) -> Task:
     """The stacked tasks of some users."""
     return Task(*(Examples(*(field[users] for field in side)) for side in task))
-
-
-def _weigh(leaves: Params, weight: Tensor | None) -> tuple[Params, Tensor]:
-    """Leaves times the users' weights, and those weights; a share that was sent is part of them."""
-    share = leaves.get(SHARE)
-    leaves = part(leaves, lambda name: name != SHARE)
-    some = next(iter(leaves.values()))
-    if weight is None and share is None:
-        return leaves, some.new_ones(len(some))
-    weights = some.new_ones(len(some)) if weight is None else weight.to(some)
-    weights = weights if share is None else weights * share
-    return {
-        name: value * weights.view(-1, *(1,) * (value.dim() - 1)) for name, value in leaves.items()
-    }, weights

@@ -15,6 +15,7 @@ from fedmeta.sections.data import BackboneConfig, DataConfig
 from fedmeta.sections.devices import DevicesConfig
 from fedmeta.sections.method import HeadConfig, MethodConfig
 from fedmeta.sections.privacy import PrivacyConfig
+from fedmeta.sections.robust import RobustConfig
 from fedmeta.sections.run import EvaluationConfig, FederationConfig, RunConfig, ServerConfig
 from fedmeta.sections.section import Section
 from fedmeta.sections.validation import ValidationConfig
@@ -38,6 +39,7 @@ class Config(Section):
     devices: DevicesConfig = DevicesConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     privacy: PrivacyConfig = PrivacyConfig()
+    robust: RobustConfig = RobustConfig()
     validation: ValidationConfig = ValidationConfig()
     run: RunConfig = RunConfig()
 

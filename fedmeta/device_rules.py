@@ -51,15 +51,13 @@ def check(config: Config) -> None:
             " in no time; set devices.latency or devices.failure, or over-selection = 1"
         )
     unit = config.privacy.unit
-    if unit == "user" and active(config):
+    if unit != "off" and active(config):
+        counted = {
+            "user": "counts on cohorts that the server draws at random",
+            "example": "counts on users who take part in turn, and charges a late reply too",
+        }
         raise ConfigError(
-            "privacy.unit = 'user' counts on cohorts that the server draws at random, and with"
-            " simulated devices who is there and who is fast decides too; set"
-            " devices.availability = 'off', devices.latency = 'off' and devices.failure = 0"
-        )
-    if unit == "example" and (of.over_selection > 1 or of.deadline):
-        raise ConfigError(
-            "privacy.unit = 'example' charges a user for every reply he makes, also one that comes"
-            " too late, which the simulation does not make; set devices.over-selection = 1 and"
-            " devices.deadline = 0"
+            f"privacy.unit = {unit!r} {counted[unit]}, and with simulated devices who is there and"
+            " who is fast decides too; set devices.availability = 'off', devices.latency = 'off'"
+            " and devices.failure = 0"
         )

@@ -21,7 +21,7 @@ Derivatives with respect to W_0 come from the *anchors* ``Z = W_0 X^T + b``: if 
 derivative of any function with respect to them, its derivative with respect to W_0 is ``dZ X``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, cast
 
 import torch
@@ -32,6 +32,7 @@ from fedmeta.columns import add_at, scatter, take
 from fedmeta.gram import Anchors, Geometry, geometry
 from fedmeta.heads import Tail, linear
 from fedmeta.learner import Alone, Model, batch, plainly
+from fedmeta.own_layer import MINE
 from fedmeta.types import Examples, Params, Task
 
 
@@ -51,13 +52,21 @@ class Dual:
     """
 
     def __init__(
-        self, model: Model, tail: Tail, gram: Geometry, anchor: Anchors, aligned: bool
+        self,
+        model: Model,
+        tail: Tail,
+        gram: Geometry,
+        anchor: Anchors,
+        aligned: bool,
+        own: Anchors | None = None,
     ) -> None:
-        """``gram`` and ``anchor`` are those of the chunk's task."""
+        """``gram`` and ``anchor`` are those of the chunk's task, ``own`` of users' layers."""
         self.value, self.tail, self.aligned = model.loss, tail, aligned
         self.weight = f"{tail.layer}.weight"
         self.gram = {"support": gram.support, "query": gram.query}
         self.anchor = {"support": anchor.support, "query": anchor.query}
+        self.mine = self.weight + MINE
+        self.own = {} if own is None else {"support": own.support, "query": own.query}
 
     def start(self, theta: Params) -> dict[str, Tensor]:
         """The server's parameters, one copy per user; the first layer is at the anchors."""
@@ -73,6 +82,8 @@ class Dual:
         """First-layer outputs ``(U, H, N)`` of the rows."""
         z = params.get(f"anchor@{rows.side}", self.anchor[rows.side])
         gram = self.gram[rows.side]
+        if self.mine in params:
+            z = z + params[self.mine] * self.own[rows.side]
         if rows.at is not None:
             z, gram = take(z, rows.at), take(gram, rows.at)
         if self.weight not in params:
@@ -129,10 +140,13 @@ class Dual:
         name = self.weight if rows.side == "support" else f"{self.weight}@query"
         return {name: scatter(e, rows.at, self.anchor[rows.side].shape[-1]), **rest}
 
-    def run(self, params: Params, examples: Examples, rate: float, steps: int, size: int) -> Params:
+    def run(
+        self, params: Params, examples: Examples, rate: float, steps: int, size: int
+    ) -> Iterator[Params]:
         """See :class:`fedmeta.learner.Learner`; in place where no derivatives are taken."""
-        if torch.is_grad_enabled() or not steps:
-            return plainly(self, params, examples, rate, steps, size)
+        if torch.is_grad_enabled():
+            yield from plainly(self, params, examples, rate, steps, size)
+            return
         z, out = self.anchor["support"], dict(params)
         fresh = self.weight not in params
         a = z.new_zeros(z.shape) if fresh else params[self.weight].clone()
@@ -146,7 +160,7 @@ class Dual:
             add_at(a, at, e, -rate)
             for name, g in rest.items():
                 out[name] = (out[name].add_ if step else out[name].add)(g, alpha=-rate)
-        return out | {self.weight: a}
+            yield out | {self.weight: a}
 
     def _errors(self, params: Params, examples: Examples) -> tuple[Tensor, dict[str, Tensor]]:
         """Derivatives by the first layer's outputs at the rows, and by the tail's parameters."""
@@ -161,12 +175,18 @@ class Dual:
         query = f"{self.weight}@query"
         if query in a and query in b:
             raise ValueError("inner products of query gradients with each other are not kept")
+        if self.mine in a and self.mine in b:
+            raise ValueError("inner products of users' own layers with each other are not kept")
         terms = [a[name] * b[name] for name in a if name in b and name != self.weight]
         if self.weight in a and self.weight in b:
             terms.append((a[self.weight] @ self.gram["support"]) * b[self.weight])
         for one, other in ((a, b), (b, a)):
             if self.weight in one and query in other:
                 terms.append((one[self.weight] @ self.gram["query"]) * other[query])
+            if self.mine in one:
+                for name, side in ((self.weight, "support"), (query, "query")):
+                    if name in other:
+                        terms.append(one[self.mine] * self.own[side] * other[name])
         return torch.stack([term.flatten(1).sum(1) for term in terms]).sum(0)
 
     def bend(self, params: Params, examples: Examples, v: Params) -> dict[str, Tensor]:
@@ -178,7 +198,8 @@ class Dual:
 
     def through(self, function: Callable[[Params], Tensor], params: Params) -> dict[str, Tensor]:
         """See :class:`fedmeta.learner.Learner`: the derivative is taken at the anchors."""
-        free = {name: value for name, value in params.items() if name != self.weight}
+        fixed = (self.weight, self.mine)
+        free = {name: value for name, value in params.items() if name not in fixed}
         free |= {f"anchor@{side}": z for side, z in self.anchor.items()}
         # Users are independent: the gradient of the sum is each user's own.
         g = grad(lambda at: function({**params, **at}).sum())(free)

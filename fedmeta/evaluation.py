@@ -43,7 +43,7 @@ def evaluate(
     stream = seeding.key(config.run.seed, "support")
     task = judging(population, users, stream, config.data.support)
     with torch.no_grad():
-        facts = loop.facts_of(problem, users)
+        facts = loop.facts_of(problem, users, judged=True)
         logits = cohort.predict(problem.method, problem.model, theta, task, trials, facts)
         scores = [
             score(population.store.task, problem.model.loss, z, task.query, population.scale)

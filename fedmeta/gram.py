@@ -24,16 +24,24 @@ class Geometry(NamedTuple):
     Attributes:
         support: ``(U, S, S)``, support with support.
         query: ``(U, S, Q)``, support with query.
+        asked: ``(U, Q, Q)``, query with query, where norms of what is sent are asked for.
     """
 
     support: Tensor
     query: Tensor
+    asked: Tensor | None = None
 
 
 def geometry(task: Task) -> Geometry:
     """Inner products of a chunk's features; they do not depend on the weights."""
     x = task.support.x
     return Geometry((x @ x.mT).add_(1), (x @ task.query.x.mT).add_(1))
+
+
+def those(gram: Geometry, users: Tensor) -> Geometry:
+    """The inner products of some users."""
+    asked = None if gram.asked is None else gram.asked[users]
+    return Geometry(gram.support[users], gram.query[users], asked)
 
 
 class Anchors(NamedTuple):
@@ -74,6 +82,18 @@ def total(tail: Tail, coefficients: Params, task: Task) -> dict[str, Tensor]:
     if parts:
         out[name] = _add_up(a @ x for a, x in parts)
         out[f"{tail.layer}.bias"] = _add_up(a.sum(1) for a, _ in parts)
+    return out
+
+
+def each(tail: Tail, coefficients: Params, task: Task) -> dict[str, Tensor]:
+    """The contribution of each of a chunk's users, ``(U, ...)``, in plain coordinates."""
+    name = f"{tail.layer}.weight"
+    sides = ((name, task.support.x), (f"{name}@query", task.query.x))
+    parts = [(coefficients[key], x) for key, x in sides if key in coefficients]
+    out = {key: v for key, v in coefficients.items() if not key.startswith(name)}
+    if parts:
+        out[name] = _add_up(a @ x for a, x in parts)
+        out[f"{tail.layer}.bias"] = _add_up(a.sum(-1) for a, _ in parts)
     return out
 
 

@@ -83,13 +83,32 @@ def descend(
     block: Callable[[str], bool] | None = None,
     first_order: bool = False,
 ) -> Params:
-    """A user's parameters after ``inner.steps`` steps from ``theta``: the end of :func:`path`."""
-    if rates is None and block is None and not (inner.mu or inner.momentum or first_order):
-        return learner.run(theta, examples, inner.rate, inner.steps, inner.batch)
+    """A user's parameters after ``inner.steps`` steps from ``theta``: the end of :func:`walk`."""
     phi = theta
-    for after in path(learner, theta, examples, inner, rates, block, first_order):
+    for after in walk(learner, theta, examples, inner, rates, block, first_order):
         phi = after
     return phi
+
+
+def walk(
+    learner: Downhill,
+    theta: Params,
+    examples: Examples,
+    inner: Inner,
+    rates: Params | Rates | None = None,
+    block: Callable[[str], bool] | None = None,
+    first_order: bool = False,
+) -> Iterator[Params]:
+    """``theta``, and a user's parameters after each step from there, for one look at each.
+
+    A step may write over what the one before it has yielded. Arguments as of :func:`path`, whose
+    yields stay what they are.
+    """
+    yield theta
+    if rates is None and block is None and not (inner.mu or inner.momentum or first_order):
+        yield from learner.run(theta, examples, inner.rate, inner.steps, inner.batch)
+    else:
+        yield from path(learner, theta, examples, inner, rates, block, first_order)
 
 
 def path(

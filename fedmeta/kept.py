@@ -59,7 +59,11 @@ def keep(kept: Kept, user: int, x: Tensor) -> None:
 
 
 def look_up(
-    kept: Kept, users: NDArray[np.int64], support: NDArray[np.int64], query: NDArray[np.int64]
+    kept: Kept,
+    users: NDArray[np.int64],
+    support: NDArray[np.int64],
+    query: NDArray[np.int64],
+    asked: bool = False,
 ) -> Geometry:
     """The products of users who are known, for examples in a drawn order.
 
@@ -68,14 +72,16 @@ def look_up(
         users: ``(U,)``.
         support: ``(U, S)`` positions among a user's examples.
         query: ``(U, Q)`` likewise.
+        asked: whether those of the query with itself are wanted too.
     """
     device = kept.rows.device
-    at = torch.from_numpy(kept.start[users][:, None] + support).to(device)
-    # Whole rows are copied first, since columns one by one are slow and there are then fewer.
-    rows = kept.rows.index_select(0, at.flatten()).view(*at.shape, -1)
 
-    def columns(positions: NDArray[np.int64]) -> Tensor:
-        index = torch.from_numpy(positions).to(device)[:, None, :]
-        return rows.gather(2, index.expand(*at.shape, index.shape[-1]))
+    def between(one: NDArray[np.int64], *others: NDArray[np.int64]) -> list[Tensor]:
+        at = torch.from_numpy(kept.start[users][:, None] + one).to(device)
+        # Whole rows are copied first, since columns one by one are slow and there are then fewer.
+        rows = kept.rows.index_select(0, at.flatten()).view(*at.shape, kept.rows.shape[1])
+        index = [torch.from_numpy(other).to(device)[:, None, :] for other in others]
+        return [rows.gather(2, of.expand(*at.shape, of.shape[-1])) for of in index]
 
-    return Geometry(columns(support), columns(query))
+    support_query = between(support, support, query)
+    return Geometry(*support_query, *(between(query, query) if asked else ()))

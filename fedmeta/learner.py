@@ -4,7 +4,7 @@
 form, by automatic differentiation of the head. The dual form is in :mod:`fedmeta.dual`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 import torch
@@ -47,12 +47,25 @@ class Downhill(Protocol):
         """Gradient of :meth:`loss` with respect to the head's parameters."""
         ...
 
-    def run(self, params: Params, examples: Examples, rate: float, steps: int, size: int) -> Params:
-        """Parameters after plain steps against :meth:`grad`, each on its :meth:`minibatch`."""
+    def run(
+        self, params: Params, examples: Examples, rate: float, steps: int, size: int
+    ) -> Iterator[Params]:
+        """Parameters after each of the plain steps against :meth:`grad` on its :meth:`minibatch`.
+
+        A step may write over what the one before it has yielded.
+        """
         ...
 
     def minibatch(self, examples: Examples, step: int, size: int) -> Examples:
         """The step's minibatch: ``size`` examples, cyclically in their order; 0 gives all."""
+        ...
+
+
+class Noised(Downhill, Protocol):
+    """What a method may ask under example-level privacy: noised gradients and nothing else."""
+
+    def only(self, wanted: Callable[[str], bool]) -> Downhill:
+        """The same with respect to some parameters alone: no clip is spent on the others."""
         ...
 
 
@@ -125,7 +138,9 @@ class Primal:
         found: dict[str, Tensor] = grad(lambda free: self.loss(free, examples))(model)
         return found
 
-    def run(self, params: Params, examples: Examples, rate: float, steps: int, size: int) -> Params:
+    def run(
+        self, params: Params, examples: Examples, rate: float, steps: int, size: int
+    ) -> Iterator[Params]:
         """See :class:`Learner`."""
         return plainly(self, params, examples, rate, steps, size)
 
@@ -153,11 +168,11 @@ class Primal:
 
 def plainly(
     learner: Downhill, params: Params, examples: Examples, rate: float, steps: int, size: int
-) -> Params:
+) -> Iterator[Params]:
     """:meth:`Downhill.run`, one gradient after the other."""
     for step in range(steps):
         params = add(params, learner.grad(params, learner.minibatch(examples, step, size)), -rate)
-    return params
+        yield params
 
 
 def batch(weight: Tensor, step: int, size: int, aligned: bool) -> tuple[slice | Tensor, Tensor]:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedmeta import cohort, devices, generation, seeding
+from fedmeta import cohort, devices, generation, robust, seeding
 from fedmeta.config import Config
 from fedmeta.devices import Fleet, Turn
 from fedmeta.gram import Geometry
@@ -26,13 +26,25 @@ from fedmeta.methods.method import held
 from fedmeta.outer import ServerState, advance, begin
 from fedmeta.params import DOMAIN, KEY, OWN, SHARE, add, part
 from fedmeta.population import Population
+from fedmeta.privacy import example, rounds
+from fedmeta.privacy.chance import Chance
+from fedmeta.privacy.clip import clipped
+from fedmeta.privacy.release import clip_of
 from fedmeta.problem import Problem, initial
-from fedmeta.tasks import Draw, draw, drawn_tasks, products
+from fedmeta.tasks import Draw, domains, draw, drawn_tasks, products
 from fedmeta.types import Examples, Params, Task
 
 
-def cohort_of(population: Population, config: Config, round_number: int) -> NDArray[np.int64]:
-    """The training users of a round: a seeded sample without replacement, in a fixed order."""
+def cohort_of(
+    population: Population, config: Config, round_number: int, chance: Chance | None = None
+) -> NDArray[np.int64]:
+    """The training users of a round: a seeded sample without replacement, in a fixed order.
+
+    Where users are protected, they come by chance or in turn, as the mechanism has it; ``chance``
+    is where the first comes from, None: the seed of the run.
+    """
+    if config.privacy.unit != "off":
+        return rounds.cohort_of(population, config, round_number, chance)
     return ranked(population, config, round_number)[: config.federation.users_per_round]
 
 
@@ -44,11 +56,17 @@ def ranked(population: Population, config: Config, round_number: int) -> NDArray
     return users[np.argsort(score, kind="stable")]
 
 
-def turn_of(problem: Problem, fleet: Fleet | None, round_number: int, clock: float) -> Turn:
+def turn_of(
+    problem: Problem,
+    fleet: Fleet | None,
+    round_number: int,
+    clock: float,
+    chance: Chance | None = None,
+) -> Turn:
     """Who takes part in a round that begins at a time of the simulated clock."""
     population, config = problem.population, problem.config
     if fleet is None:
-        users = cohort_of(population, config, round_number)
+        users = cohort_of(population, config, round_number, chance)
         return Turn(users, clock, len(users), 0, 0)
     order = ranked(population, config, round_number)
     return devices.turn_of(problem, fleet, order, round_number, clock)
@@ -65,7 +83,8 @@ def prepared(
     """:func:`tasks_of`, and the inner products of their features where these are kept."""
     drawn = _draw(problem, users, round_number)
     wanted = cohort.has_dual(problem.method, problem.model, training=True)
-    gram = products(problem.population, drawn) if wanted else None
+    norms = problem.privacy.guards_users and problem.method.splits
+    gram = products(problem.population, drawn, norms) if wanted else None
     return drawn_tasks(problem.population, drawn), gram
 
 
@@ -88,12 +107,23 @@ def weights_of(problem: Problem, task: Task) -> Tensor | None:
     return (task.support.weight > 0).sum(-1) + (task.query.weight > 0).sum(-1)
 
 
-def facts_of(problem: Problem, users: NDArray[np.int64]) -> dict[str, Tensor]:
-    """What a method may know of its users beside their examples; it stays with them, ``(U,)``."""
+def apart(problem: Problem) -> bool:
+    """Whether the server needs users' contributions one by one, and not their sum alone."""
+    return problem.method.generator is not None or robust.is_on(problem.config.robust)
+
+
+def facts_of(problem: Problem, users: NDArray[np.int64], judged: bool = False) -> dict[str, Tensor]:
+    """What a method may know of its users beside their examples; it stays with them, ``(U,)``.
+
+    Of users who are ``judged`` it is what their support set says.
+    """
     population, needs = problem.population, problem.method.needs
     found: dict[str, NDArray[np.int64]] = {}
     if "domains" in needs:
         found[DOMAIN] = population.home[users]
+        if judged:
+            stream = seeding.key(problem.config.run.seed, "support")
+            found[DOMAIN] = domains(population, users, stream, problem.config.data.support)
     if "key" in needs:
         stream, none = seeding.key(problem.config.run.seed, "own"), np.zeros(len(users), np.int64)
         found[KEY] = seeding.scores(stream, population.keys[users], none).view(np.int64)
@@ -103,8 +133,8 @@ def facts_of(problem: Problem, users: NDArray[np.int64]) -> dict[str, Tensor]:
 
 def inner_of(problem: Problem, round_number: int) -> Inner:
     """The inner loop of training users in a round: schedules know how far the run is."""
-    rounds = max(problem.config.federation.rounds, 1)
-    return replace(problem.train, progress=min((round_number - 1) / rounds, 1.0))
+    every = max(problem.config.federation.rounds, 1)
+    return replace(problem.train, progress=min((round_number - 1) / every, 1.0))
 
 
 def step(problem: Problem, state: ServerState, mean: Params) -> ServerState:
@@ -149,11 +179,14 @@ def train(
         clock = turn.clock
         total: Params = {}
         weight = 0.0
+        alone: dict[int, Params] = {}
         if fleet is not None and not len(turn.users):
             state = state._replace(round=round_number)
             yield state
             continue
-        for user in turn.users:
+        clip = clip_of(problem.privacy, state.privacy)
+        users = turn.users
+        for user in users:
             stacked = tasks_of(problem, np.array([user]), round_number)
             share = weights_of(problem, stacked)
             mine = Task(*(_only(side, dtype) for side in stacked))
@@ -162,9 +195,15 @@ def train(
             made = generation.issue(problem, state.meta, np.array([user]))
             given = {n: v[0] for n, v in made.items()} or state.meta
             start = held(method, given, memory.get(user, {}) | facts)
-            sent = method.contribute(Primal(problem.model), start, mine, inner)
+            if example.applies(config):
+                sent = example.alone(problem, given, user, round_number)
+            else:
+                sent = method.contribute(Primal(problem.model), start, mine, inner)
             memory[user] = part(sent, lambda name: name.startswith(OWN))
             leaves = part(sent, lambda name: not name.startswith((OWN, SHARE)))
+            if clip is not None:
+                bounded = clipped({n: v[None] for n, v in leaves.items()}, clip)
+                leaves = {n: v[0] for n, v in bounded.items()}
             w = (1.0 if share is None else float(share)) * float(sent.get(SHARE, 1.0))
             term = {name: w * value.double() for name, value in leaves.items()}
             if method.generator is not None:
@@ -172,8 +211,15 @@ def train(
                 term = generation.collect(problem, state.meta, np.array([user]), rows)
             total = add(total, term)
             weight += w
-        mean = {name: value / weight for name, value in total.items()}
-        state = step(problem, state, mean)
+            if robust.is_on(config.robust):
+                alone[user] = term
+        total = add(total, rounds.added_by(problem, state.meta, users, round_number))
+        mean, carried = rounds.mean_of(problem, state, total, weight)
+        if alone:
+            order = sorted(alone)
+            every = {name: torch.stack([alone[user][name] for user in order]) for name in total}
+            mean = robust.aggregate(config.robust, every)
+        state = step(problem, state, mean)._replace(privacy=carried)
         yield state
 
 

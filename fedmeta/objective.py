@@ -1,6 +1,6 @@
 """A learner whose loss is a method's own: what :func:`fedmeta.inner.descend` then goes down on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from torch import Tensor
 
@@ -35,7 +35,9 @@ class Objective:
             lambda free: self.value({**params, **free}, examples), part(params, self.free)
         )
 
-    def run(self, params: Params, examples: Examples, rate: float, steps: int, size: int) -> Params:
+    def run(
+        self, params: Params, examples: Examples, rate: float, steps: int, size: int
+    ) -> Iterator[Params]:
         """Plain steps against :meth:`grad`."""
         return plainly(self, params, examples, rate, steps, size)
 

@@ -13,6 +13,7 @@ rate, so that it stays positive and one setting serves rates that are wrong in e
 
 import math
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -129,11 +130,13 @@ class ServerState(NamedTuple):
         round: rounds done.
         meta: the meta-initialization.
         outer: state of the outer optimizer per parameter.
+        privacy: what a privacy mechanism takes on from round to round, float64.
     """
 
     round: int
     meta: Params
     outer: States
+    privacy: Params = MappingProxyType({})
 
 
 def begin(meta: Params, settings: ServerConfig) -> ServerState:
@@ -163,4 +166,4 @@ def advance(
         direction, outer[name] = optimizer.step(g.double(), outer[name], settings)
         moved = state.meta[name].double() - rate * direction
         meta[name] = moved.to(state.meta[name].dtype)
-    return ServerState(state.round + 1, meta, outer)
+    return ServerState(state.round + 1, meta, outer, state.privacy)

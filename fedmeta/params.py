@@ -59,6 +59,18 @@ def along(factor: Tensor, value: Tensor) -> Tensor:
     return factor.reshape(*factor.shape, *(1,) * (value.dim() - factor.dim()))
 
 
+def weighed(leaves: Params, weight: Tensor | None) -> tuple[Params, Tensor]:
+    """Leaves times the users' weights, and those weights; a share that was sent is part of them."""
+    share = leaves.get(SHARE)
+    leaves = part(leaves, lambda name: name != SHARE)
+    some = next(iter(leaves.values()))
+    if weight is None and share is None:
+        return leaves, some.new_ones(len(some))
+    weights = some.new_ones(len(some)) if weight is None else weight.to(some)
+    weights = weights if share is None else weights * share
+    return times(weights, leaves), weights
+
+
 def is_output(name: str) -> bool:
     """Whether a parameter belongs to the output layer; the others are the trunk.
 

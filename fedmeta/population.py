@@ -32,6 +32,13 @@ class Rows(NamedTuple):
         return sizes
 
 
+class Scaling(NamedTuple):
+    """Mean and standard deviation ``(D,)`` of the features of training users' examples."""
+
+    mean: NDArray[np.floating]
+    spread: NDArray[np.floating]
+
+
 @dataclass(frozen=True)
 class Population:
     """A user store with features, targets and the rows that each purpose may use.
@@ -45,9 +52,11 @@ class Population:
         learn: rows to train and adapt on.
         judge: rows to score, or None where they are what adaptation left over.
         keys: stable 64-bit identity of each user.
-        home: the domain of most of a user's examples, int64 ``(users,)``; 0 where there are none.
+        home: the domain of most of the examples that a training user learns from, int64
+            ``(users,)``; -1 for others, whose support set alone may say it; 0 without domains.
         across: whether support and query of a training user come from different domains.
         kept: inner products of training users' features, filled as they are met.
+        scaling: how features were scaled, for others that come in; None: not at all.
     """
 
     store: UserStore
@@ -61,6 +70,7 @@ class Population:
     home: NDArray[np.int64]
     across: bool = False
     kept: Kept | None = None
+    scaling: Scaling | None = None
 
     @property
     def outputs(self) -> int:
@@ -93,9 +103,10 @@ def populate(
     train = np.repeat(store.split == 0, store.sizes())
     if held_out is not None:
         train &= ~held_out
-    wanted = config.standardize
+    wanted, scaling = config.standardize, None
     if wanted == "features" or (wanted == "auto" and store.modality == "features"):
-        features = _standardize(features, store.item[train])
+        scaling = _scaling(features, store.item[train])
+        features = scaled(features, scaling)
     target, scale = store.label, 1.0
     if store.task == "regression":
         scale = float(store.label[train].std()) or 1.0
@@ -111,24 +122,34 @@ def populate(
         learn=learn,
         judge=None if held_out is None else _rows(store, held_out),
         keys=seeding.keys(store.ids, "user"),
-        home=_home(store),
+        home=_home(store, learn),
         across=config.tasks == "domain-generalization",
         kept=room(training, device),
+        scaling=scaling,
     )
 
 
-def _standardize(features: NDArray[np.float32], item: NDArray[np.int64]) -> NDArray[np.float32]:
-    # Divided by sqrt(D) as well, so that vectors have about unit norm, as those of encoders do:
-    # one inner learning rate then suits both. Outliers are cut to that norm, because a squared
-    # loss diverges for a user whose largest eigenvalue, at most ||x||^2 + 1, exceeds 2 / rate.
+def _scaling(features: NDArray[np.float32], item: NDArray[np.int64]) -> Scaling:
     # Items are weighted by how often they occur rather than gathered, which could fill the memory.
     share = np.bincount(item, minlength=len(features)) / len(item)
     mean = share @ features
     spread = np.sqrt(share @ np.square(features - mean))
     spread[spread < 1e-12] = 1.0
-    scaled = (features - mean) / (spread * np.sqrt(features.shape[1]))
-    norm = np.linalg.norm(scaled, axis=1, keepdims=True)
-    return np.asarray(scaled / np.maximum(norm, 1.0), dtype=np.float32)
+    return Scaling(mean, spread)
+
+
+def scaled(features: NDArray[np.float32], by: Scaling | None) -> NDArray[np.float32]:
+    """Features ``(n, D)`` in the units of the population; None leaves them as they are.
+
+    Divided by sqrt(D) as well, so that vectors have about unit norm, as those of encoders do:
+    one inner learning rate then suits both. Outliers are cut to that norm, because a squared
+    loss diverges for a user whose largest eigenvalue, at most ``||x||^2 + 1``, exceeds 2 / rate.
+    """
+    if by is None:
+        return features
+    found = (features - by.mean) / (by.spread * np.sqrt(features.shape[1]))
+    norm = np.linalg.norm(found, axis=1, keepdims=True)
+    return np.asarray(found / np.maximum(norm, 1.0), dtype=np.float32)
 
 
 def _rows(store: UserStore, keep: NDArray[np.bool_] | None) -> Rows:
@@ -138,11 +159,26 @@ def _rows(store: UserStore, keep: NDArray[np.bool_] | None) -> Rows:
     return Rows(np.flatnonzero(keep), before[store.offsets])
 
 
-def _home(store: UserStore) -> NDArray[np.int64]:
+def homes(
+    store: UserStore, user: NDArray[np.int64], rows: NDArray[np.int64], users: int
+) -> NDArray[np.int64]:
+    """The domain of most of some users' examples, ``(users,)``; of equals the first, 0 of none.
+
+    Args:
+        store: their store.
+        user: whose each example is, from 0 to ``users - 1``.
+        rows: the examples, as many.
+        users: how many users there are.
+    """
     if store.domain is None:
-        return np.zeros(len(store.ids), dtype=np.int64)
-    user = np.repeat(np.arange(len(store.ids)), store.sizes())
-    counts = np.zeros((len(store.ids), len(store.domains)), dtype=np.int64)
-    np.add.at(counts, (user, store.domain), 1)
-    home: NDArray[np.int64] = counts.argmax(axis=1)
-    return home
+        return np.zeros(users, dtype=np.int64)
+    counts = np.zeros((users, len(store.domains)), dtype=np.int64)
+    np.add.at(counts, (user, store.domain[rows]), 1)
+    found: NDArray[np.int64] = counts.argmax(axis=1)
+    return found
+
+
+def _home(store: UserStore, learn: Rows) -> NDArray[np.int64]:
+    user = np.repeat(np.arange(len(store.ids)), np.diff(learn.offsets))
+    found = homes(store, user, learn.examples, len(store.ids))
+    return found if store.domain is None else np.where(store.split == 0, found, -1)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fedmeta import backbones, device_rules, fitness, public, seeding
+from fedmeta import backbones, device_rules, fitness, public, robust, seeding
 from fedmeta.config import Config, ConfigError
 from fedmeta.data.sources import load
 from fedmeta.heads import HEADS
@@ -18,6 +18,8 @@ from fedmeta.losses import LOSSES
 from fedmeta.methods import METHODS, Method
 from fedmeta.methods.method import Setup
 from fedmeta.population import Population, populate
+from fedmeta.privacy import refusals
+from fedmeta.privacy.event import OFF, Privacy
 
 Progress = Callable[[int, int], None]
 
@@ -32,6 +34,7 @@ class Problem(NamedTuple):
         method: the method.
         train: the inner loop of training users.
         adapt: the inner loop of a new user.
+        privacy: the mechanism.
     """
 
     config: Config
@@ -40,6 +43,7 @@ class Problem(NamedTuple):
     method: Method
     train: Inner
     adapt: Inner
+    privacy: Privacy = OFF
 
 
 GENTLER = 0.25
@@ -118,11 +122,13 @@ def build(config: Config, progress: Progress | None = None) -> Problem:
     )
     method, given = METHODS[config.method.name], config.method
     fitness.check(method, head.init(torch.Generator()), population, config)
+    privacy = refusals.checked(method, population, config)
+    robust.check(method, config, len(population.store.users("train")))
     mu = given.mu if method.proximal else 0.0
     train = Inner(given.rate, given.steps, given.batch, given.momentum, mu, given)
     adapt = replace(train, rate=given.adapt_rate, steps=given.adapt_steps)
     model = Model(head, LOSSES[population.store.task])
-    return Problem(config, population, model, method, train, adapt)
+    return Problem(config, population, model, method, train, adapt, privacy)
 
 
 def initial(problem: Problem) -> dict[str, Tensor]:
@@ -136,7 +142,7 @@ def initial(problem: Problem) -> dict[str, Tensor]:
     width = population.features.shape[1]
     shown = torch.empty(0, width)
     if "public" in problem.method.needs:
-        shown = public.sample(population, config.run.seed, config.method.public_examples)
+        shown = public.sample(population, config)
     setup = Setup(
         head,
         problem.train,

@@ -19,8 +19,16 @@ def key(*path: Part) -> int:
     >>> key(0, "cohort", 1) == key(0, "cohort", 1), key(0, "cohort", 1) == key(0, "cohort", 2)
     (True, False)
     """
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in path)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+    return int.from_bytes(hashlib.blake2b(text(*path).encode(), digest_size=8).digest(), "little")
+
+
+def text(*path: Part) -> str:
+    """A path as text, no two alike.
+
+    >>> text(1, "2") == text("1", 2)
+    False
+    """
+    return "\x1f".join(f"{type(part).__name__}:{part}" for part in path)
 
 
 def generator(*path: Part) -> np.random.Generator:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fedmeta import across, seeding
 from fedmeta.gram import Geometry
 from fedmeta.kept import keep, look_up
-from fedmeta.population import Population, Rows
+from fedmeta.population import Population, Rows, homes
 from fedmeta.types import Examples, Task
 
 Indices = NDArray[np.int64]
@@ -87,6 +87,23 @@ def training(
     return drawn_tasks(population, draw(population, users, stream, support, query, splits))
 
 
+def whole(population: Population, users: Indices, splits: bool) -> Task:
+    """All that training users may learn from, in the order of the data, under no draw.
+
+    Where episodes have a support and a query of their own these are the two sides, or with
+    ``splits`` False the support has both; elsewhere the query is empty.
+    """
+    if population.store.query is None:
+        rows, given = population.learn, population.learn.sizes(users)
+    else:
+        rows, given = _all(population), population.store.sizes()[users]
+        given = population.learn.sizes(users) if splits else given
+    position, sizes = _padded(rows, users)
+    drawn = _rows_of(rows, users, position)
+    asked = sizes - given
+    return drawn_tasks(population, Draw(users, drawn, given, asked, given, None))
+
+
 def drawn_tasks(population: Population, drawn: Draw) -> Task:
     """The tasks of a draw, stacked over its users."""
     return Task(
@@ -95,10 +112,10 @@ def drawn_tasks(population: Population, drawn: Draw) -> Task:
     )
 
 
-def products(population: Population, drawn: Draw) -> Geometry | None:
+def products(population: Population, drawn: Draw, asked: bool = False) -> Geometry | None:
     """The inner products of a draw's features from those that are kept; None: not for all users.
 
-    Users who are met for the first time are added.
+    Users who are met for the first time are added; ``asked``: of the query with itself as well.
     """
     kept, learn = population.kept, population.learn
     if kept is None or drawn.order is None or (kept.start[drawn.users] < 0).any():
@@ -108,8 +125,8 @@ def products(population: Population, drawn: Draw) -> Geometry | None:
         item = population.item[torch.from_numpy(mine).to(population.item.device)]
         keep(kept, user, population.features.index_select(0, item))
     support, query = int(drawn.support.max(initial=0)), int(drawn.query.max(initial=0))
-    asked = _behind(drawn.order, drawn.behind)[:, :query]
-    return look_up(kept, drawn.users, drawn.order[:, :support], asked)
+    behind = _behind(drawn.order, drawn.behind)[:, :query]
+    return look_up(kept, drawn.users, drawn.order[:, :support], behind, asked)
 
 
 class Judged(NamedTuple):
@@ -136,16 +153,32 @@ def judging(population: Population, users: Indices, stream: int, support: int) -
 
 def judged_rows(population: Population, users: Indices, stream: int, support: int) -> Judged:
     """Which examples those tasks are made of."""
+    order, sizes = _shown(population, users, stream)
+    given = np.minimum(sizes, support)
+    if population.judge is None:
+        return Judged(order, given, order[:, support:], sizes - support)
+    every, counts = _padded(population.judge, users)
+    return Judged(order, given, _rows_of(population.judge, users, every), counts)
+
+
+def domains(population: Population, users: Indices, stream: int, support: int) -> Indices:
+    """The domain of most of what unseen users adapt on in :func:`judging`, ``(U,)``.
+
+    Examples that are scored have no say in it.
+    """
+    order, sizes = _shown(population, users, stream)
+    mine = np.arange(order.shape[1])[None, :] < np.minimum(sizes, support)[:, None]
+    return homes(population.store, np.nonzero(mine)[0], order[mine], len(users))
+
+
+def _shown(population: Population, users: Indices, stream: int) -> tuple[Indices, Indices]:
+    """Rows of unseen users in the order in which they adapt on them, and how many there are."""
     position, sizes = (
         _permuted(population, users, stream)
         if population.store.query is None
         else _padded(population.learn, users)
     )
-    order, given = _rows_of(population.learn, users, position), np.minimum(sizes, support)
-    if population.judge is None:
-        return Judged(order, given, order[:, support:], sizes - support)
-    every, counts = _padded(population.judge, users)
-    return Judged(order, given, _rows_of(population.judge, users, every), counts)
+    return _rows_of(population.learn, users, position), sizes
 
 
 def chunks(

@@ -91,7 +91,7 @@ def run(
         if folder is not None:
             checkpoint.write(folder, progress, decisive)
 
-    strategy = Federated(problem, listener, resumed, save)
+    strategy = Federated(problem, listener, resumed, save, ledger=folder.parent if folder else None)
     if resumed is not None:
         listener(Resumed(resumed.history))
     shots = shots_of(settings)
@@ -105,7 +105,7 @@ def run(
             timeout=TIMEOUT,
         )
     seconds = time.perf_counter() - began
-    if strategy.history and not any(event.counted for event in strategy.history):
+    if strategy.history and not any(event.counted or event.spent for event in strategy.history):
         why = strategy.first or strategy.history[0].why
         raise ClientError(
             f"none of {len(strategy.history)} rounds counted: every client failed or was refused,"

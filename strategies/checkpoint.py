@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from clients.disk import sync, sync_file
 from fedmeta.config import Config, Scalar, flatten
 from fedmeta.data.store import UserStore
 from fedmeta.outer import ServerState
@@ -80,13 +81,13 @@ def write(folder: Path, progress: Progress, settings: Mapping[str, Scalar]) -> N
     beside = folder / f".{number}.{os.getpid()}.part"
     try:
         beside.mkdir(parents=True, exist_ok=True)
-        _sync_file(beside / STATE, state)
-        _sync_file(beside / MANIFEST, (json.dumps(body, indent=1) + "\n").encode())
-        _sync_folder(beside)
+        sync_file(beside / STATE, state)
+        sync_file(beside / MANIFEST, (json.dumps(body, indent=1) + "\n").encode())
+        sync(beside)
         if (folder / str(number)).exists():
             shutil.rmtree(folder / str(number))  # a round that was run again gives the same
         beside.rename(folder / str(number))
-        _sync_folder(folder)
+        sync(folder)
     except OSError as error:
         shutil.rmtree(beside, ignore_errors=True)
         last = max(rounds(folder), default=0)
@@ -121,10 +122,12 @@ def read(folder: Path, settings: Mapping[str, Scalar]) -> Progress | None:
 
 def decisive(config: Config) -> dict[str, Scalar]:
     """The settings that decide what comes out; a run may go on elsewhere, with other workers."""
-    files = {"data.source": config.data.source, "devices.trace": config.devices.trace}
+    settings = flatten(config)
+    for name in ("data.source", "data.public", "devices.trace"):
+        settings[name] = absolute(str(settings[name]))
     return {
         key: value
-        for key, value in (flatten(config) | {k: absolute(f) for k, f in files.items()}).items()
+        for key, value in settings.items()
         if key == "run.seed" or not key.startswith(("run.", "backbone.cache"))
     }
 
@@ -212,6 +215,7 @@ def _tensors(progress: Progress) -> dict[str, Tensor]:
     groups = {
         **{f"meta:{name}": value for name, value in state.meta.items()},
         **{f"best:{name}": value for name, value in best.items()},
+        **{f"privacy:{name}": value for name, value in state.privacy.items()},
         **{
             f"outer:{at}:{name}": value
             for name, parts in state.outer.items()
@@ -225,30 +229,16 @@ def _tensors(progress: Progress) -> dict[str, Tensor]:
 def _progress(tensors: dict[str, Tensor], body: dict[str, Any]) -> Progress:
     meta = {n.removeprefix("meta:"): v for n, v in tensors.items() if n.startswith("meta:")}
     best = {n.removeprefix("best:"): v for n, v in tensors.items() if n.startswith("best:")}
+    carried = {n.removeprefix("privacy:"): v for n, v in tensors.items() if n[:8] == "privacy:"}
     outer: dict[str, tuple[Tensor, ...]] = dict.fromkeys(meta, ())
     for key in sorted(n for n in tensors if n.startswith("outer:")):
         name = key.split(":", 2)[2]
         outer[name] = (*outer.get(name, ()), tensors[key])
     history = [RoundDone(*event) for event in body["history"]]
     value, number = body["best"]["value"], body["best"]["round"]
-    state = ServerState(body["round"], meta, outer)
+    state = ServerState(body["round"], meta, outer, carried)
     return Progress(state, (value, number, best), history, read_back(body["trust"]))
 
 
 def _digest(body: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def _sync_file(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

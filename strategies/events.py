@@ -21,6 +21,8 @@ class RoundDone(NamedTuple):
         clock: simulated seconds since the run began; None: no devices are simulated.
         selected, dropped, late: of simulated devices: how many users were asked, how many of these
             left in mid-round, and how many would have replied after the round was over.
+        again: batches that raised and were computed again user by user.
+        spent: users who took no part since their privacy budget is spent.
     """
 
     round: int
@@ -37,6 +39,8 @@ class RoundDone(NamedTuple):
     selected: int = 0
     dropped: int = 0
     late: int = 0
+    again: int = 0
+    spent: int = 0
 
 
 class Phase(NamedTuple):

@@ -2,29 +2,36 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
+from numpy.typing import NDArray
 
-from clients import wire
-from fedmeta import generation, loop, sent, tasks
+from clients import charging, wire
+from fedmeta import generation, loop, robust, sent, tasks
 from fedmeta.cohort import Trial
 from fedmeta.devices import Turn, fleet_of
 from fedmeta.metrics import METRICS
 from fedmeta.outer import ServerState, begin
+from fedmeta.privacy.chance import Chance
+from fedmeta.privacy.rounds import mean_of
 from fedmeta.problem import Problem, initial
 from strategies import judging
 from strategies.checkpoint import Progress
+from strategies.contributions import collected, expected, orders, reason_of
 from strategies.errors import ClientError
 from strategies.events import Listener, RoundDone, ignore
 from strategies.intake import Intake
 from strategies.nodes import nodes_of
+from strategies.norms import limits
 from strategies.ordered import OrderedSum
+from strategies.robust import Rows, Stack, total_of
 from strategies.trust import after, quarantined
-from strategies.validation import Asked, Checked, Expected
+from strategies.validation import Asked, Checked
 
 QUICK = 1.0
 """Seconds within which a checkpoint is not written anew: writing takes about 10 ms."""
@@ -43,6 +50,8 @@ class Federated(Strategy):
         listener: Listener = ignore,
         resumed: Progress | None = None,
         save: Callable[[Progress], None] | None = None,
+        chance: Chance | None = None,
+        ledger: Path | None = None,
     ) -> None:
         """Starts at the seeded initialization of the problem, or where a run was left.
 
@@ -51,8 +60,13 @@ class Federated(Strategy):
             listener: told about every round.
             resumed: where an earlier run was left.
             save: called after every round that is to be saved.
+            chance: where noise and secret cohorts come from; None: the seed of the run.
+            ledger: folder of the ledger that releases are charged to; None: none is kept.
         """
         self.problem, self.listener, self._save = problem, listener, save
+        self._chance, self._ledger, privacy = chance, ledger, problem.privacy
+        # A run that ends when a user fails would tell of his data.
+        self._fails = problem.config.run.on_client_error == "fail" and not privacy.guards_users
         if resumed is None:
             state: ServerState = begin(initial(problem), problem.config.server)
             resumed = Progress(state, (-np.inf, 0, state.meta), [])
@@ -61,15 +75,12 @@ class Federated(Strategy):
         # Flower counts the rounds of this process; draws and schedules go by those of the run.
         self._before = resumed.state.round
         self._last = RoundDone(0, 0, 0, 0, 0.0, None)
-        self._began, self._users = 0.0, 0
+        self._began, self._users, self._saved, self.first = 0.0, 0, -QUICK, ""
         self._fleet = fleet_of(problem)
         self._clock = (self.history[-1].clock or 0.0) if self.history else 0.0
         self._turn = Turn(np.empty(0, dtype=np.int64), self._clock, 0, 0, 0)
-        self._saved = -QUICK
         self._asked: dict[int, Asked] = {}
-        self._apart = problem.method.generator is not None
         self._shapes = sent.remembered(problem)
-        self.first = ""
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -77,9 +88,11 @@ class Federated(Strategy):
         """One message for each chunk of the round's cohort."""
         settings, population = self.problem.config, self.problem.population
         server_round += self._before
-        self._turn = loop.turn_of(self.problem, self._fleet, server_round, self._clock)
-        users = self._turn.users
-        users = users[~np.isin(users, quarantined(self.trust, server_round))]
+        self._turn = loop.turn_of(
+            self.problem, self._fleet, server_round, self._clock, self._chance
+        )
+        there = ~np.isin(self._turn.users, quarantined(self.trust, server_round))
+        users = self._turn.users[there]
         nodes, self._users = nodes_of(grid), len(users)
         self._began = time.perf_counter()
         chunks = tasks.chunks(population, users, settings.federation.chunk)
@@ -87,18 +100,7 @@ class Federated(Strategy):
             number: Asked(nodes[number % len(nodes)], chunk.tolist())
             for number, chunk in enumerate(chunks)
         }
-        if self._apart:
-            arrays = ArrayRecord()  # what is common stays here; each user is sent what is his
-        return self._messages(server_round, arrays, dict(self._asked))
-
-    def _messages(
-        self, server_round: int, arrays: ArrayRecord, asked: dict[int, Asked]
-    ) -> Iterator[Message]:
-        for number, (node, users) in asked.items():
-            order = wire.Order(server_round, number, users)
-            made = generation.issue(self.problem, self.state.meta, np.array(users))
-            record = wire.arrays(made) if made else None
-            yield wire.order_message(arrays, order, node, MessageType.TRAIN, made=record)
+        return orders(self.problem, self.state, arrays, dict(self._asked), server_round)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -111,42 +113,70 @@ class Federated(Strategy):
         Raises:
             ClientError: a client failed and `run.on-client-error` is `fail`.
         """
-        settings, checks = self.problem.config, self.problem.config.validation
         server_round += self._before
-        ordered, failure = OrderedSum(), ""
-        fail = settings.run.on_client_error == "fail"
+        rule, checks = self.problem.config.robust, self.problem.config.validation
+        there: dict[int, NDArray[np.int64]] = {}
+        ordered = (
+            Stack(rule, lambda term: there[term.chunk]) if robust.is_on(rule) else OrderedSum()
+        )
+
+        def add(checked: Checked) -> None:
+            there[checked.term.chunk] = checked.users
+            ordered.add(collected(self.problem, self.state.meta, checked))
+
+        failure, again = "", 0
+        payers = np.array([u for one in self._asked.values() for u in one.users], np.int64)
         intake = Intake(
-            checks,
+            limits(checks, self.problem.privacy.guards_users),
             self._asked,
-            self._expected(server_round),
+            expected(self.problem, self.state, self._shapes, server_round),
             self.trust.norms,
-            settings.federation.chunk,
-            lambda checked: ordered.add(self._collected(checked)),
+            self.problem.config.federation.chunk,
+            add,
         )
         for reply in replies:
             found = intake.take(reply)
-            mine = found if isinstance(found, str) else self._reason(found)
+            again += found.term.again if isinstance(found, Checked) else 0
+            mine = found if isinstance(found, str) else reason_of(self.problem, found)
             failure = failure or mine
-            if mine and fail:
+            if mine and self._fails:
                 raise ClientError(f"round {server_round}: {mine}")
         norms = intake.finish()
-        total = ordered.finish()
         missing = len(intake.asked) - intake.orphans
-        if missing > 0 and fail:
+        if missing > 0 and self._fails:
             raise ClientError(
                 f"round {server_round}: {missing} messages had no reply in time"
                 f" {intake.why and f'({intake.why})'}"
             )
         self.first = self.first or failure or intake.why or "no reply in time"
-        counted = ordered.weight > 0 and ordered.users >= checks.quorum * self._users
+        try:
+            total = total_of(ordered, server_round)
+        except ClientError:
+            if not intake.refused:
+                raise
+            total = {}  # a bad reply never ends a run
+        # A mechanism that protects users releases every round, whoever came.
+        counted = self.problem.privacy.guards_users or (
+            bool(total) and ordered.users >= checks.quorum * (self._users - ordered.spent)
+        )
         if counted:
-            # A sum of scalars is no longer an array.
-            mean = {n: torch.from_numpy(np.asarray(v / ordered.weight)) for n, v in total.items()}
-            self.state = loop.step(self.problem, self.state, mean)
+            self._step(total, ordered.weight, payers, server_round)
         idle = len(quarantined(self.trust, server_round))
         self.trust = after(self.trust, norms, intake.bad, server_round, checks)
         told = dict(intake.refused), intake.why, idle, counted
-        return self._over(server_round, ordered.users, told)
+        return self._over(server_round, ordered.users, told, again, ordered.spent)
+
+    def _step(
+        self, total: Rows, weight: float, payers: NDArray[np.int64], server_round: int
+    ) -> None:
+        """One step of the outer optimizer with what users have sent."""
+        # A sum of scalars is no longer an array.
+        summed = {name: torch.from_numpy(np.asarray(value)) for name, value in total.items()}
+        mean, carried = mean_of(self.problem, self.state, summed, weight, self._chance)
+        if self._ledger is not None:
+            fresh = self._chance is not None
+            charging.pay(self.problem, mean, payers, server_round, self._ledger, fresh)
+        self.state = loop.step(self.problem, self.state, mean)._replace(privacy=carried)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -159,7 +189,7 @@ class Federated(Strategy):
             return []
         users = self.problem.population.store.users("valid")
         trial = Trial(self.problem.adapt, settings.data.support)
-        if self._apart:
+        if self.problem.method.generator is not None:
             arrays = wire.arrays(generation.public(self.problem.method, self.state.meta))
         self._asked = {}
         return judging.messages(
@@ -171,38 +201,31 @@ class Federated(Strategy):
     ) -> MetricRecord | None:
         """The measure on validation users; the best round is remembered."""
         server_round += self._before
-        scores, why = judging.collect(self.problem, 1, replies, self._asked, server_round)
-        # In the order of the users, not of arrival: the last bit can decide between two rounds.
-        users = self.problem.population.store.users("valid").tolist()
-        there = [user for user in users if user in scores]
-        checks, names = self.problem.config.validation, self.problem.population.store.ids
-        if not there or (why and len(there) < checks.quorum * len(users)):
-            self._done(self._last._replace(why=self._last.why or why))
-            return None
-        if len(there) < len(users) and not why:
-            first = next(names[user] for user in users if user not in scores)
-            raise ClientError(
-                f"round {server_round}: {len(users) - len(there)} of {len(users)} validation users"
-                f" gave no scores, {first!r} first"
-            )
-        value = float(np.mean([scores[user][0, 0] for user in there]))
+        judged = judging.collect(self.problem, 1, replies, self._asked, server_round)
+        value = judging.measure(self.problem, judged, server_round)
         sign = METRICS[self.problem.population.store.task].sign
-        if sign * value > self.best[0]:
+        if value is not None and sign * value > self.best[0]:
             self.best = (sign * value, server_round, self.state.meta)
-        self._done(self._last._replace(valid=value, why=self._last.why or why))
-        return MetricRecord({"valid": value})
+        self._done(self._last._replace(valid=value, why=self._last.why or judged.why))
+        return None if value is None else MetricRecord({"valid": value})
 
     def summary(self) -> None:
         """Nothing to say: the config is in the run's folder."""
 
     def _over(
-        self, server_round: int, users: int, told: tuple[dict[str, int], str, int, bool]
+        self,
+        server_round: int,
+        users: int,
+        told: tuple[dict[str, int], str, int, bool],
+        again: int,
+        spent: int,
     ) -> tuple[ArrayRecord, MetricRecord]:
         """A round's training is over, whether it counted or not."""
         self.state = self.state._replace(round=server_round)
         rounds, turn = self.problem.config.federation.rounds, self._turn
-        seconds, failed = time.perf_counter() - self._began, self._users - users
+        seconds, failed = time.perf_counter() - self._began, self._users - users - spent
         self._last = RoundDone(server_round, rounds, users, failed, seconds, None, *told)
+        self._last = self._last._replace(again=again, spent=spent)
         if self._fleet is not None:
             self._clock = turn.clock
             self._last = self._last._replace(
@@ -225,26 +248,3 @@ class Federated(Strategy):
             return bool(every)
         # For others, rounds that are quickly made are quickly made again.
         return event.round % every == 0 and time.perf_counter() - self._saved >= QUICK
-
-    def _expected(self, server_round: int) -> Expected:
-        """What honest replies of a round are."""
-        meta, weights = self.state.meta, sent.weights(self.problem)
-        return Expected(
-            str(server_round), lambda: self._shapes(meta, server_round), weights, self._apart
-        )
-
-    def _collected(self, checked: Checked) -> wire.Sum:
-        """The sum of a chunk; made here where the users' contributions come one by one."""
-        term = checked.term
-        if not self._apart or not term.users:
-            return term
-        given = {name: torch.from_numpy(value) for name, value in term.total.items()}
-        total = generation.collect(self.problem, self.state.meta, checked.users, given)
-        return term._replace(total={name: value.numpy() for name, value in total.items()})
-
-    def _reason(self, checked: Checked | None) -> str:
-        """Why users of a reply failed, as it says itself."""
-        if checked is None or not checked.term.failed:
-            return ""
-        name = self.problem.population.store.ids[checked.term.failed[0]]
-        return f"user {name!r}: {checked.term.reason}"

@@ -105,7 +105,7 @@ class Intake:
 
     def _admit(self, checked: Checked, limit: float) -> None:
         chunk, apart = checked.term.chunk, self._expected.apart
-        users = self._chunk if apart else len(checked.users)
+        users = self._chunk if apart else checked.term.users
         cap = self._settings.max_norm
         large = norms.too_large(checked.norms, users, self._chunk, limit, cap)
         if not large.any():

@@ -73,6 +73,27 @@ def collect(
     return Judged(scores, why)
 
 
+def measure(problem: Problem, judged: Judged, round_number: int) -> float | None:
+    """The mean measure of the validation users; None: they were not asked, or too few are good.
+
+    Raises:
+        ClientError: users gave no scores, and no bad reply accounts for them.
+    """
+    # In the order of the users, not of arrival: the last bit can decide between two rounds.
+    users = problem.population.store.users("valid").tolist()
+    there = [user for user in users if user in judged.scores]
+    few = len(there) < problem.config.validation.quorum * len(users)
+    if not there or (judged.why and few):
+        return None
+    if len(there) < len(users) and not judged.why:
+        first = next(user for user in users if user not in judged.scores)
+        raise ClientError(
+            f"round {round_number}: {len(users) - len(there)} of {len(users)} validation users gave"
+            f" no scores, {problem.population.store.ids[first]!r} first"
+        )
+    return float(np.mean([judged.scores[user][0, 0] for user in there]))
+
+
 def check_scores(
     problem: Problem, trials: int, reply: Message, asked: dict[int, Asked], group: str
 ) -> tuple[list[int], NDArray[np.floating]]:

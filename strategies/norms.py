@@ -24,6 +24,15 @@ SLACK = 1e-3
 """What a weight that is no whole number may be past its bounds: it was computed in float32."""
 
 
+def limits(settings: ValidationConfig, guards_users: bool) -> ValidationConfig:
+    """The settings, without the median where users are protected by a mechanism.
+
+    Who is let in would depend on what others have sent, which no bound on one user covers; their
+    clip bounds them already.
+    """
+    return settings.model_copy(update={"max_ratio": 0.0}) if guards_users else settings
+
+
 def largest(before: Sequence[float], settings: ValidationConfig) -> float:
     """The largest norm of a mean contribution.
 

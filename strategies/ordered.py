@@ -18,6 +18,7 @@ class OrderedSum:
         self.total: dict[str, NDArray[np.float64]] = {}
         self.weight = 0.0
         self.users = 0
+        self.spent = 0
         self._next = 0
         self._waiting: dict[int, Sum] = {}
 
@@ -46,3 +47,4 @@ class OrderedSum:
             self.total[name] = self.total[name] + term_64 if name in self.total else term_64
         self.weight += term.weight
         self.users += term.users
+        self.spent += term.spent

@@ -21,6 +21,13 @@ LONGEST_REASON = 100_000
 """Most letters of a client's reason for a failure."""
 
 
+KINDS = {
+    "chunk": int, "weight": float, "users": int, "failed": list, "reason": str, "again": int,
+    "spent": int,
+}  # fmt: skip
+"""Fields of a report."""
+
+
 class RefusedError(ValueError):
     """Why a reply is not taken: a code to count by, and a sentence."""
 
@@ -61,7 +68,7 @@ class Checked(NamedTuple):
 
     Attributes:
         term: what it says; without the rows that are no numbers.
-        users: who is in it, ``(users,)``.
+        users: who is in it; a sum may lack some of them, whose budget is spent.
         norms: of the mean contribution ``(1,)``, or of each user's ``(users,)``.
         bad: users whose rows were left out, each with a code.
     """
@@ -125,11 +132,12 @@ def _content(
     expected: Expected,
 ) -> Checked:
     users = _report(fields, everybody)
-    apart, count = expected.apart, len(users)
+    apart, count = expected.apart, len(users) - int(str(fields["spent"]))
+    if apart and 0 < count < len(users):
+        raise RefusedError("spent", f"whose rows chunk {chunk} holds is not known")
     one = expected.shapes() if count else {}
     shapes = {name: (count, *shape) if apart else shape for name, shape in one.items()}
-    if apart and count:
-        shapes[SHARE] = (count,)
+    shapes |= {SHARE: (count,)} if apart and count else {}
     record = reply.content.array_records[wire.SUM]
     _names(set(record), set(shapes))
     dtype = wire.dtype_of(count, apart)
@@ -137,7 +145,7 @@ def _content(
     if not count:
         if term.weight:
             raise RefusedError("weight", f"chunk {chunk} has no users and weight {term.weight!r}")
-        return Checked(term, users, np.zeros(0), [])
+        return Checked(term, users[:0], np.zeros(0), [])
     if apart:
         return _rows(term, users, expected.weights)
     if not fits(np.array([term.weight]), expected.weights, count)[0]:
@@ -193,17 +201,20 @@ def records(reply: Message, kind: str, group: str) -> dict[str, object]:
 
 
 def _report(fields: Mapping[str, object], everybody: list[int]) -> NDArray[np.int64]:
-    """The users that the sum is over."""
-    kinds = {"chunk": int, "weight": float, "users": int, "failed": list, "reason": str}
-    if {name: type(value) for name, value in fields.items()} != kinds:
-        raise RefusedError("report", f"fields {sorted(fields)!r:.200}; expected {sorted(kinds)}")
-    failed, reason = fields["failed"], fields["reason"]
+    """The users that have not failed; those whose budget is spent are among them, unnamed."""
+    if {name: type(value) for name, value in fields.items()} != KINDS:
+        raise RefusedError("report", f"fields {sorted(fields)!r:.200}; expected {sorted(KINDS)}")
+    failed, reason, spent = fields["failed"], fields["reason"], fields["spent"]
     if not isinstance(failed, list) or len(failed) > len(everybody):
         raise RefusedError("failed", f"more users failed than the {len(everybody)} asked")
     if len(set(failed)) < len(failed) or not set(failed) <= set(everybody):
         raise RefusedError("failed", f"{failed!r:.200} are not different users of the chunk")
-    if fields["users"] != len(everybody) - len(failed):
-        raise RefusedError("users", f"counts {fields['users']!r:.40} users of {len(everybody)}")
+    left = len(everybody) - len(failed)
+    if not isinstance(spent, int) or not 0 <= spent <= left or fields["users"] != left - spent:
+        counts = f"{fields['users']!r:.40} users and {spent!r:.40} without a budget"
+        raise RefusedError("users", f"counts {counts} of {len(everybody)}")
+    if not 0 <= int(str(fields["again"])) <= len(everybody):
+        raise RefusedError("again", f"{fields['again']!r:.40} batches of {len(everybody)} users")
     if len(str(reason)) > LONGEST_REASON:
         raise RefusedError("reason", f"more than {LONGEST_REASON} letters")
     out = set(failed)

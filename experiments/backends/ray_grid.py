@@ -22,31 +22,42 @@ IN_FLIGHT = 2
 """Messages that an actor holds: one at work and one waiting, so that it is never idle."""
 
 TRIES = 2
-"""Times that a message is given to an actor: the second time where the first one died on it."""
+"""Times that an actor may work on a message: the second time where the first one died on it."""
 
 Ref = Any
 
 
 class Sent(NamedTuple):
-    """A message that is under way: to which actor, for the how-manieth time, and its arrays."""
+    """A message that is under way.
+
+    Attributes:
+        actor: where it is; an actor takes its messages in the order in which they were sent.
+        message, arrays: what it is.
+        tries: how many actors have died or failed at work on it, and 1.
+        number: of the sending; an actor works on a lower number first.
+    """
 
     actor: Actor
     message: Message
     arrays: Ref | None
     tries: int
+    number: int
 
 
 class RayGrid(LocalGrid):
     """Messages go to whichever actor has the fewest, replies come in the order they are made.
 
     An actor that dies costs nobody but itself: another one is started in its place, and the
-    messages that it held are given to the others once more.
+    messages that it held are given to the others once more. Only the one that it was at work on
+    has lost a try.
     """
 
     def __init__(self, pool: Pool, run_config: dict[str, Scalar]) -> None:
         """A grid of as many logical nodes as there are actors."""
         super().__init__(len(pool.actors))
         self._pool, self.replaced = pool, 0
+        self._sent = 0
+        self._at_work: set[int] = set()
         self._contexts = {
             node: ray.put(context_of(run_config, node, self.nodes)) for node in self.get_node_ids()
         }
@@ -84,10 +95,12 @@ class RayGrid(LocalGrid):
             try:
                 yield ray.get(done[0])
             except ray.exceptions.RayError as error:
+                at_work = True
                 if isinstance(error, ray.exceptions.RayActorError):
+                    at_work = self._first_lost(sent, waiting)
                     self._replace(sent.actor)
-                if sent.tries < TRIES:
-                    self._send(waiting, sent.message, sent.arrays, sent.tries + 1)
+                if sent.tries < TRIES or not at_work:
+                    self._send(waiting, sent.message, sent.arrays, sent.tries + at_work)
                     continue
                 first = str(error).strip().splitlines()[0]
                 reason = f"Ray, {TRIES} times in a row: {first}"
@@ -99,7 +112,22 @@ class RayGrid(LocalGrid):
         load = Counter(id(sent.actor) for sent in waiting.values())
         actor = min(self._pool.actors, key=lambda one: load[id(one)])
         context = self._contexts[message.metadata.dst_node_id]
-        waiting[actor.handle.remote(message, arrays, context)] = Sent(actor, message, arrays, tries)
+        ref = actor.handle.remote(message, arrays, context)
+        self._sent += 1
+        waiting[ref] = Sent(actor, message, arrays, tries, self._sent)
+
+    def _first_lost(self, sent: Sent, waiting: dict[Ref, Sent]) -> bool:
+        """Whether a message is the one that its dead actor was at work on.
+
+        It is the first that has no reply of those that the actor held (or one whose reply was
+        still on its way: nobody can tell); that is found out once for each actor, when the first
+        of its messages comes back.
+        """
+        if any(actor is sent.actor for actor in self._pool.actors):
+            others = [(ref, one) for ref, one in waiting.items() if one.actor is sent.actor]
+            lost = [sent.number, *(other.number for ref, other in others if _lost(ref))]
+            self._at_work.add(min(lost))
+        return sent.number in self._at_work
 
     def _replace(self, dead: Actor) -> None:
         """Start another actor, once for each that died, however many messages it held."""
@@ -108,6 +136,17 @@ class RayGrid(LocalGrid):
             if actor is dead:
                 actors[at] = self._pool.start()
                 self.replaced += 1
+
+
+def _lost(ref: Ref) -> bool:
+    """Whether the actor of a message died before it replied; waits until that is known."""
+    try:
+        ray.get(ref)
+    except ray.exceptions.RayActorError:
+        return True
+    except ray.exceptions.RayError:
+        return False
+    return False
 
 
 def _share(message: Message, shared: dict[int, Ref]) -> Ref | None:

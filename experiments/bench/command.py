@@ -22,6 +22,14 @@ def engine(as_json: AsJson = False) -> None:
 
 
 @app.command()
+def privacy(as_json: AsJson = False) -> None:
+    """Users per second of example-level DP-SGD, of the engine and of a loop over Opacus."""
+    from experiments.bench import private as bench
+
+    _report(bench.rows(say=_say), bench.table, as_json)
+
+
+@app.command()
 def methods(
     methods: Annotated[str, typer.Option(help="Comma-separated methods; all that send.")] = "",
     seconds: Annotated[float, typer.Option(min=0.01, help="Length of a turn.")] = 0.5,

@@ -2,10 +2,17 @@
 
 All methods get the same users, the same head and the same number of inner steps on the same
 support sets; those that part their examples get as many query examples in addition, which is
-what their outer gradient costs. So seconds per inner step can be held against each other.
+what their outer gradient costs.
+
+A step costs what an update with five times the steps takes longer, divided by the steps that it
+has more: what an update pays once (products of the features, the gradient on the query) is not in
+it. It is processor time of one thread, the least of several turns; still, on a busy machine two
+methods that do the same differ by half. For methods that do not descend it is zero, give or take.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import cycle
 from typing import Any
 
@@ -65,18 +72,39 @@ def rows(
     say(f"{len(names)} methods, {repeats} turns of {seconds} s each: about {about:.0f} s")
     found = measure(jobs, ",".join(names), seconds, repeats)
     for name in names:
-        yield row(METHODS[name], found)
+        yield row(METHODS[name], found, step_alone(name))
 
 
-def row(method: Method, found: Mapping[str, Best]) -> dict[str, Any]:
-    """The figures of a method."""
+def step_alone(name: str, turns: int = 15) -> float:
+    """Processor seconds of one more inner step of one user: what more of them cost more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        once = work(name)
+        long = once._replace(inner=replace(once.inner, steps=5 * STEPS))
+        sides = [_job(what, 0, chunks=1) for what in (once, long)]
+        users = [side() for side in sides]  # first calls allocate and load
+        least = [float("inf"), float("inf")]
+        for _ in range(turns):
+            for number, side in enumerate(sides):
+                began = time.process_time()
+                side()
+                least[number] = min(least[number], time.process_time() - began)
+    finally:
+        torch.set_num_threads(before)
+    return (least[1] - least[0]) / (4 * STEPS * users[0])
+
+
+def row(method: Method, found: Mapping[str, Best], alone: float) -> dict[str, Any]:
+    """The figures of a method; ``alone`` is :func:`step_alone`."""
     best = found[method.name]
     return {
         "method": method.name,
         "family": method.family,
         "users_per_s": best.rate,
         "ratio_to_fedavg": best.rate / found[REFERENCE].rate,
-        "s_per_inner_step": 1 / (best.rate * STEPS),
+        "update_s_per_inner_step": 1 / (best.rate * STEPS),
+        "step_alone_s": alone,
         "dual": is_dual(method),
         "processes_x_threads": "{}x{}".format(*best.arrangement),
     }
@@ -108,10 +136,12 @@ def start(method: Method, inner: Inner) -> dict[str, torch.Tensor]:
     return dict(method.start(setup) if method.start else head)
 
 
-def _job(what: Work, number: int) -> Job:
+def _job(what: Work, number: int, chunks: int = 0) -> Job:
     method, net = METHODS[what.method], model(what)
     theta = start(method, what.inner)
-    ready = cycle([chunk(what, CHUNK, seed=100 * number + n) for n in range(USERS // CHUNK)])
+    ready = cycle(
+        [chunk(what, CHUNK, seed=100 * number + n) for n in range(chunks or USERS // CHUNK)]
+    )
     each = torch.arange(CHUNK)
     facts = {DOMAIN: each % DOMAINS} if "domains" in method.needs else {}
     facts |= {KEY: each} if "key" in method.needs else {}
@@ -136,7 +166,7 @@ def table(found: Sequence[Mapping[str, Any]]) -> RenderableType:
     out = Table(title=title)
     out.add_column("method")
     out.add_column("family")
-    for heading in ("users/s", f"of {REFERENCE}", "ms per inner step", "first layer"):
+    for heading in ("users/s", f"of {REFERENCE}", "µs of one more step", "first layer"):
         out.add_column(heading, justify="right")
     for one in sorted(found, key=lambda one: -one["users_per_s"]):
         out.add_row(
@@ -144,7 +174,7 @@ def table(found: Sequence[Mapping[str, Any]]) -> RenderableType:
             escape(one["family"]),
             f"{one['users_per_s']:,.0f}",
             f"{one['ratio_to_fedavg']:.2f}x",
-            f"{1000 * one['s_per_inner_step']:.3f}",
+            f"{1e6 * one['step_alone_s']:.1f}",
             "dual" if one["dual"] else "plain",
         )
     return out

@@ -86,7 +86,8 @@ def cross_problem(raws: Sequence[Raw], config: DataConfig) -> UserStore:
     dropped: dict[str, int] = {}
     for title, one in zip(titles, stores, strict=True):
         dropped |= {f"{reason} ({title})": count for reason, count in one.dropped.items()}
-    return replace(store, dropped=dropped)
+    renamed = len({one.classes for one in stores}) > 1
+    return replace(store, dropped=dropped, renamed=renamed)
 
 
 def kind(store: UserStore) -> str:

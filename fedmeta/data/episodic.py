@@ -76,6 +76,7 @@ def episodic(raw: Raw, config: DataConfig) -> UserStore:
         domain=domain,
         domains=domains,
         query=np.concatenate([one[2] for one in drawn]),
+        renamed=True,
         dropped={why: count for why, count in dropped.items() if count},
     )
 

@@ -3,18 +3,22 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fedmeta.data.arrays import read_npz
 from fedmeta.data.cross_domain import cross_domain
 from fedmeta.data.cross_problem import cross_problem, problems_of
 from fedmeta.data.digits import digits
 from fedmeta.data.episodic import episodic
-from fedmeta.data.files import read_table
+from fedmeta.data.files import TABLES, read_frame, read_table
 from fedmeta.data.generalization import generalization
 from fedmeta.data.hub import hub
 from fedmeta.data.preferences import preferences
 from fedmeta.data.prepare import prepare, raw_of
 from fedmeta.data.raw import DataError, Raw, nearest
 from fedmeta.data.store import UserStore
+from fedmeta.data.tables import inputs_of
 from fedmeta.sections.data import DataConfig
 
 SOURCES: dict[str, Callable[[DataConfig], Raw]] = {
@@ -61,6 +65,23 @@ def load(config: DataConfig) -> UserStore:
         found = [_read(config.model_copy(update={"source": source})) for source in sources]
         return cross_problem(found, config)
     return TASKS[config.tasks](_read(config), config)
+
+
+def inputs(path: Path, config: DataConfig) -> tuple[str, ...] | NDArray[np.float32]:
+    """The distinct inputs in a file, which needs neither users nor labels.
+
+    Raises:
+        DataError: a file that is not there, or has no such inputs.
+    """
+    if not path.is_file():
+        raise DataError(f"data.public: no file {path}; check the path")
+    if not path.name.lower().removesuffix(".gz").endswith(tuple(TABLES)):
+        raise DataError(
+            f"data.public = {str(path)!r}: expected a table, a file that ends in"
+            f" {', '.join(TABLES)} (or these with .gz)"
+        )
+    found = inputs_of(read_frame(path, config), config, path.name)
+    return tuple(found) if isinstance(found, list) else found
 
 
 def wrap(store: UserStore, config: DataConfig) -> UserStore:

@@ -31,6 +31,7 @@ class UserStore:
         domains: names of the domains; empty where there are none.
         query: which examples are never learned from but scored, and which of training users are
             their query, bool ``(examples,)``; None: support and query are drawn.
+        renamed: whether a class number means another thing from user to user.
         bayes: Bayes-optimal accuracy of each user where it is known, float64 ``(users,)``.
         dropped: what was left out and why, for the report.
     """
@@ -47,6 +48,7 @@ class UserStore:
     domain: NDArray[np.int64] | None = None
     domains: tuple[str, ...] = ()
     query: NDArray[np.bool_] | None = None
+    renamed: bool = False
     bayes: NDArray[np.float64] | None = None
     dropped: dict[str, int] = field(default_factory=dict)
 

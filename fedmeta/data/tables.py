@@ -69,6 +69,20 @@ def from_frame(frame: pd.DataFrame, config: DataConfig, name: str) -> Raw:
     )
 
 
+def inputs_of(
+    frame: pd.DataFrame, config: DataConfig, name: str
+) -> list[str] | NDArray[np.float32]:
+    """The inputs in a frame, of texts each one once, whatever else is in it.
+
+    Raises:
+        DataError: no inputs, a missing text, features that are not finite numbers.
+    """
+    items, _, _ = _inputs(frame, config, name)
+    if isinstance(items, np.ndarray) and not np.isfinite(items).all():
+        raise DataError(f"{name}: features must be finite float32 numbers; fill or remove the rows")
+    return items
+
+
 def divided(frame: pd.DataFrame, config: DataConfig, name: str) -> pd.DataFrame:
     """The rows divided among ``data.users`` made users, by their labels.
 

@@ -11,14 +11,15 @@ an adaptive server would not get over them. The outer rate follows
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 from torch import Tensor
 
-from fedmeta.inner import Inner, descend
+from fedmeta.inner import Inner, walk
 from fedmeta.learner import Learner
 from fedmeta.methods.maml import MAML
-from fedmeta.methods.method import Defaults, Setup, through
+from fedmeta.methods.method import Defaults, Setup, ending, through
 from fedmeta.types import Params, Task
 
 ALPHA = "rate/alpha"
@@ -37,9 +38,12 @@ def alpha_of(theta: Params, inner: Inner) -> Tensor:
     return (inner.options.alpha_speed * theta[ALPHA]).exp()
 
 
-def _adapt(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
+def _walk(learner: Learner, theta: Params, task: Task, inner: Inner) -> Iterator[Params]:
     alpha = alpha_of(theta, inner)
-    return descend(learner, theta, task.support, inner, lambda name, step: alpha)
+    return walk(learner, theta, task.support, inner, lambda name, step: alpha)
+
+
+_adapt = ending(_walk)
 
 
 def _contribute(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
@@ -58,9 +62,11 @@ ALPHA_MAML = replace(
     source="Behl et al. 2019",
     communicates="meta-gradient of the head and of the inner rate",
     adapt=_adapt,
+    walk=_walk,
     contribute=_contribute,
     defaults=Defaults(rate=1.0, steps=10, optimizer="hypergradient", server_rate=0.04),
     newcomer="adapts on the support set with the learned rate",
     start=_start,
+    ignores=frozenset({"adapt_rate"}),
     tunes=False,
 )

@@ -6,15 +6,16 @@ of all parameters, exact through all inner steps. On a head that is an output la
 is MAML.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from torch import Tensor
 
-from fedmeta.inner import Inner, descend
-from fedmeta.learner import Learner
+from fedmeta.inner import Inner, descend, walk
+from fedmeta.learner import Learner, Noised
 from fedmeta.methods.maml import MAML
-from fedmeta.methods.method import through
-from fedmeta.params import is_trunk
+from fedmeta.methods.method import ending, through
+from fedmeta.params import is_output, is_trunk
 from fedmeta.types import Params, Task
 
 
@@ -34,8 +35,19 @@ def _through_output(learner: Learner, theta: Params, task: Task, inner: Inner) -
     return learner.through(outer_loss, theta)
 
 
-def _trunk(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
-    return descend(learner, theta, task.support, inner, block=is_trunk)
+def _private(learner: Noised, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
+    # First order: an exact gradient goes through the support, where it has no sum over examples.
+    # The adapted output layer is made of noised gradients, and the trunk is the server's, so the
+    # query's gradient is a sum of one term for each of its examples.
+    phi = descend(learner.only(is_output), theta, task.support, inner)
+    return learner.grad(phi, task.query)
+
+
+def _trunk_walk(learner: Learner, theta: Params, task: Task, inner: Inner) -> Iterator[Params]:
+    return walk(learner, theta, task.support, inner, block=is_trunk)
+
+
+_trunk = ending(_trunk_walk)
 
 
 ANIL = replace(
@@ -43,7 +55,9 @@ ANIL = replace(
     name="anil",
     source="Raghu et al. 2020",
     adapt=_output,
+    walk=None,
     contribute=_through_output,
+    private=_private,
     defaults=replace(MAML.defaults, rate=2.0),
     newcomer="adapts the output layer on the support set",
     cost="as FedAvg",
@@ -54,6 +68,7 @@ BOIL = replace(
     name="boil",
     source="Oh et al. 2021",
     adapt=_trunk,
+    walk=_trunk_walk,
     contribute=through(_trunk),
     newcomer="adapts the trunk on the support set",
     needs=frozenset({"trunk"}),

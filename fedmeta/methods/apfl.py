@@ -6,13 +6,12 @@ one along its own gradient ``<v - w, grad f(m)>`` (equation 10), clipped to [0, 
 is sent. A newcomer leaves ``w`` as it is, so that for alpha = 0 he is FedAvg's.
 """
 
-import torch
 from torch import Tensor
 
 from fedmeta.inner import Inner
 from fedmeta.learner import Learner
 from fedmeta.methods.method import Defaults, Method
-from fedmeta.params import OWN, add, as_own, is_head, owned, part, subtract
+from fedmeta.params import OWN, add, as_own, is_head, owned, part, subtract, times
 from fedmeta.types import Params, Task
 
 OFFSET = "mix/offset"
@@ -21,12 +20,7 @@ OFFSET = "mix/offset"
 
 def mixture(w: Params, v: Params, alpha: Tensor) -> dict[str, Tensor]:
     """``alpha v + (1 - alpha) w``."""
-    return {name: alpha * v[name] + (1.0 - alpha) * value for name, value in w.items()}
-
-
-def slope(w: Params, v: Params, g: Params) -> Tensor:
-    """Derivative of the loss in ``alpha``, from its gradient ``g`` at the mixture."""
-    return torch.stack([((v[name] - w[name]) * g[name]).sum() for name in g]).sum()
+    return add(times(alpha, v), times(1.0 - alpha, w))
 
 
 def _steps(
@@ -41,8 +35,8 @@ def _steps(
     for step in range(inner.steps):
         batch = learner.minibatch(task.support, step, inner.batch)
         at_mixture = learner.grad(mixture(w, v, alpha), batch)
-        turn = slope(w, v, at_mixture)
-        g_v: Params = {name: alpha * value for name, value in at_mixture.items()}
+        turn = learner.dot(subtract(v, w), at_mixture)
+        g_v: Params = times(alpha, at_mixture)
         if inner.momentum:
             of_v = g_v = add(g_v, of_v, inner.momentum)
         v = add(v, g_v, -inner.rate)
@@ -83,5 +77,5 @@ APFL = Method(
     cost="twice FedAvg's gradients",
     general=True,
     own=_own,
-    plain=True,
+    embeds=True,  # a newcomer's mixture in the dual form needs parameters behind the first layer
 )

@@ -3,20 +3,20 @@
 What personalization buys beyond a user's base rate has to show against this.
 """
 
-from fedmeta.inner import Inner, descend
+from collections.abc import Iterator
+
+from fedmeta.inner import Inner, walk
 from fedmeta.learner import Learner
-from fedmeta.methods.method import Defaults, Method, delta
+from fedmeta.methods.method import Defaults, Method, delta, ending
 from fedmeta.types import Params, Task
 
-_ADAPTED = "output.bias"
+
+def _is_offset(name: str) -> bool:
+    return name == "output.bias"
 
 
-def _offset(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
-    rates = {
-        name: value.new_full(value.shape, inner.rate if name == _ADAPTED else 0.0)
-        for name, value in theta.items()
-    }
-    return descend(learner, theta, task.support, inner, rates)
+def _walk(learner: Learner, theta: Params, task: Task, inner: Inner) -> Iterator[Params]:
+    return walk(learner, theta, task.support, inner, block=_is_offset)
 
 
 BIAS = Method(
@@ -24,9 +24,11 @@ BIAS = Method(
     family="baseline",
     source="global model + per-user offset",
     communicates="delta of the head",
-    adapt=_offset,
+    adapt=ending(_walk),
+    walk=_walk,
     contribute=delta,
+    private=delta,
     defaults=Defaults(rate=1.0, steps=10),
     general=True,
-    plain_adapting=True,
+    embeds=True,  # where the output layer is the first one, its offset has no name of its own
 )

@@ -43,5 +43,4 @@ DITTO = Method(
     cost="twice FedAvg's gradients",
     general=True,
     own=_own,
-    plain_training=True,
 )

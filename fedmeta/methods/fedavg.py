@@ -2,7 +2,15 @@
 
 from dataclasses import replace
 
-from fedmeta.methods.method import Defaults, Method, delta, fine_tune, no_adaptation
+from fedmeta.methods.method import (
+    ADAPTING,
+    Defaults,
+    Method,
+    delta,
+    fine_tune,
+    fine_tuning,
+    no_adaptation,
+)
 
 FEDAVG = Method(
     name="fedavg",
@@ -11,9 +19,11 @@ FEDAVG = Method(
     communicates="delta of the head",
     adapt=no_adaptation,
     contribute=delta,
+    private=delta,
     defaults=Defaults(rate=1.0, steps=10),
     newcomer="takes the global model",
     general=True,
+    ignores=ADAPTING,
     personalizes=False,
 )
 
@@ -22,6 +32,8 @@ FEDAVG_FT = replace(
     name="fedavg-ft",
     source="Jiang et al. 2019; Matsuda et al. 2022",
     adapt=fine_tune,
+    walk=fine_tuning,
     newcomer="adapts on the support set",
+    ignores=frozenset(),
     personalizes=True,
 )

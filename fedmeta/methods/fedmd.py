@@ -17,6 +17,7 @@ The public features are a parameter that never moves: it goes down in each round
 head's, 4 n D bytes; a deployment would ship them once.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -24,9 +25,9 @@ from torch import Tensor
 
 from fedmeta import seeding
 from fedmeta.draws import uniform
-from fedmeta.inner import Inner, descend
+from fedmeta.inner import Inner, descend, walk
 from fedmeta.learner import Learner
-from fedmeta.methods.method import Defaults, Method, Setup
+from fedmeta.methods.method import Defaults, Method, Setup, ending
 from fedmeta.params import KEY, as_own, is_head, is_trunk, owned, part
 from fedmeta.types import Examples, Params, Task
 
@@ -67,7 +68,7 @@ def digest(learner: Learner, theta: Params, head: Params, inner: Inner, rates: P
     return descend(learner, head, public, slowly, rates)
 
 
-def _trained(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
+def _walk(learner: Learner, theta: Params, task: Task, inner: Inner) -> Iterator[Params]:
     head = owned(part(theta, lambda name: name != KEY))
     units = mask(head, theta[KEY], inner.options.least_width)
     head["output.weight"] = head["output.weight"] * units
@@ -76,7 +77,10 @@ def _trained(learner: Learner, theta: Params, task: Task, inner: Inner) -> Param
     rate = inner.options.digest_rate or inner.rate
     told = digest(learner, theta, head, inner, {n: rate * v for n, v in open_.items()})
     rates = {name: inner.rate * value for name, value in open_.items()}
-    return descend(learner, told, task.support, inner, rates)
+    return walk(learner, told, task.support, inner, rates)
+
+
+_trained = ending(_walk)
 
 
 def _contribute(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
@@ -93,6 +97,7 @@ FEDMD = Method(
     communicates="logits on the public set",
     sends=_is_consensus,
     adapt=_trained,
+    walk=_walk,
     contribute=_contribute,
     defaults=Defaults(rate=1.0, steps=10),
     keeps="head, of a width of his own",
@@ -101,5 +106,5 @@ FEDMD = Method(
     start=_start,
     own=_own,
     plain=True,
-    needs=frozenset({"classes", "public", "key"}),
+    needs=frozenset({"classes", "public", "key", "names"}),
 )

@@ -4,11 +4,13 @@ Both are trained together; only the trunk is averaged, and the output layer stay
 until his next round. A newcomer starts from the common first output layer and the trunk.
 """
 
+from collections.abc import Iterator
+
 from torch import Tensor
 
-from fedmeta.inner import Inner, descend
+from fedmeta.inner import Inner, walk
 from fedmeta.learner import Learner
-from fedmeta.methods.method import Defaults, Method
+from fedmeta.methods.method import Defaults, Method, ending
 from fedmeta.params import as_own, is_output, is_trunk, owned, part, subtract
 from fedmeta.types import Params, Task
 
@@ -17,8 +19,11 @@ def _own(theta: Params) -> dict[str, Tensor]:
     return as_own(part(theta, is_output))
 
 
-def _trained(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
-    return descend(learner, {**theta, **owned(theta)}, task.support, inner)
+def _walk(learner: Learner, theta: Params, task: Task, inner: Inner) -> Iterator[Params]:
+    return walk(learner, {**theta, **owned(theta)}, task.support, inner)
+
+
+_trained = ending(_walk)
 
 
 def _contribute(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
@@ -34,6 +39,7 @@ FEDPER = Method(
     communicates="delta of the trunk",
     sends=is_trunk,
     adapt=_trained,
+    walk=_walk,
     contribute=_contribute,
     defaults=Defaults(rate=1.0, steps=10, optimizer="adam", server_rate=0.04),
     keeps="output layer",

@@ -6,19 +6,23 @@ is first-order meta-learning of a trunk on which output layers are learned well.
 nothing, so a newcomer does what everybody does.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from torch import Tensor
 
-from fedmeta.inner import Inner, descend
+from fedmeta.inner import Inner, descend, walk
 from fedmeta.learner import Learner
-from fedmeta.methods.method import Defaults, Method
+from fedmeta.methods.method import Defaults, Method, ending
 from fedmeta.params import is_output, is_trunk, part, subtract
 from fedmeta.types import Params, Task
 
 
-def _reconstructed(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
-    return descend(learner, theta, task.support, inner, block=is_output)
+def _walk(learner: Learner, theta: Params, task: Task, inner: Inner) -> Iterator[Params]:
+    return walk(learner, theta, task.support, inner, block=is_output)
+
+
+_reconstructed = ending(_walk)
 
 
 def _contribute(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
@@ -37,6 +41,7 @@ FEDRECON = Method(
     communicates="delta of the trunk",
     sends=is_trunk,
     adapt=_reconstructed,
+    walk=_walk,
     contribute=_contribute,
     defaults=Defaults(rate=1.0, steps=10, optimizer="adam", server_rate=0.04),
     newcomer="reconstructs an output layer on the support set",

@@ -5,7 +5,9 @@ derivative of the query loss is ``(I + H / lambda)^-1 g`` with H the Hessian of 
 query gradient, both at phi (Rajeswaran et al. 2019, lemma 1), whatever path led there; memory
 does not grow with the steps. Conjugate gradients need products with H only, and none of them
 (``cg-steps = 0``) leaves FOMAML. Damping is added to lambda in that system, for heads whose
-Hessian has negative eigenvalues.
+Hessian has negative eigenvalues. By default it is 3 and lambda is 0.1, so that what is solved is
+``I + H / 3.1``: a correction of FOMAML by a part of the curvature, not the derivative of the
+lemma. ``method.cg-damping = 0`` is that.
 """
 
 from collections.abc import Callable

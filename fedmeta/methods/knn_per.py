@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fedmeta.inner import Inner
 from fedmeta.learner import Learner
-from fedmeta.methods.method import Defaults, Method, delta, no_adaptation
+from fedmeta.methods.method import ADAPTING, Defaults, Method, delta, no_adaptation
 from fedmeta.types import Examples, Params, Task
 
 GRID = tuple(step / 10 for step in range(1, 10))
@@ -98,5 +98,6 @@ KNN_PER = Method(
     predict=_mixture,
     embeds=True,
     needs=frozenset({"classes"}),
+    ignores=ADAPTING,
     tunes=False,
 )

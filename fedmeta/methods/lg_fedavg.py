@@ -5,11 +5,13 @@ output layer is averaged, and the trunk stays with the user. A newcomer starts f
 first trunk and the output layer.
 """
 
+from collections.abc import Iterator
+
 from torch import Tensor
 
-from fedmeta.inner import Inner, descend
+from fedmeta.inner import Inner, walk
 from fedmeta.learner import Learner
-from fedmeta.methods.method import Defaults, Method
+from fedmeta.methods.method import Defaults, Method, ending
 from fedmeta.params import as_own, is_output, is_trunk, owned, part, subtract
 from fedmeta.types import Params, Task
 
@@ -18,8 +20,11 @@ def _own(theta: Params) -> dict[str, Tensor]:
     return as_own(part(theta, is_trunk))
 
 
-def _trained(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
-    return descend(learner, {**theta, **owned(theta)}, task.support, inner)
+def _walk(learner: Learner, theta: Params, task: Task, inner: Inner) -> Iterator[Params]:
+    return walk(learner, {**theta, **owned(theta)}, task.support, inner)
+
+
+_trained = ending(_walk)
 
 
 def _contribute(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
@@ -35,12 +40,12 @@ LG_FEDAVG = Method(
     communicates="delta of the output layer",
     sends=is_output,
     adapt=_trained,
+    walk=_walk,
     contribute=_contribute,
     defaults=Defaults(rate=1.0, steps=10),
     keeps="trunk",
     newcomer="adapts the common first trunk and the output layer",
     cost="as FedAvg, less the trunk's bytes",
     own=_own,
-    plain_training=True,
     needs=frozenset({"trunk"}),
 )

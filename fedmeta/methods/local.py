@@ -1,6 +1,6 @@
 """Local: every user alone, from the initialization. What federation has to beat."""
 
-from fedmeta.methods.method import Defaults, Method, fine_tune
+from fedmeta.methods.method import Defaults, Method, fine_tune, fine_tuning
 
 LOCAL = Method(
     name="local",
@@ -8,6 +8,7 @@ LOCAL = Method(
     source="no federation",
     communicates="nothing",
     adapt=fine_tune,
+    walk=fine_tuning,
     contribute=None,
     newcomer="trains alone",
     cost="no bytes",

@@ -16,15 +16,17 @@ reward mistakes without bound, so it is 0. A centroid that is not known (yet) is
 is 1 where none is. A new user fine-tunes on the plain loss, as in the paper.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, one_hot
 
 from fedmeta import seeding
 from fedmeta.draws import uniform
-from fedmeta.inner import Inner, descend
+from fedmeta.inner import Inner, descend, walk
 from fedmeta.learner import Learner
-from fedmeta.methods.method import Defaults, Method, Setup
+from fedmeta.methods.method import Defaults, Method, Setup, ending
 from fedmeta.objective import Objective
 from fedmeta.params import DOMAIN, KEY, is_head, is_trunk, part, subtract
 from fedmeta.types import Examples, Params, Task
@@ -87,8 +89,11 @@ def _loss(learner: Learner, inner: Inner, home: Tensor, params: Params, told: Ex
     return found - inner.options.corruption * ((guess * shuffled).sum(0) * told.weight).sum()
 
 
-def _adapt(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
-    return descend(learner, part(theta, is_head), task.support, inner)
+def _walk(learner: Learner, theta: Params, task: Task, inner: Inner) -> Iterator[Params]:
+    return walk(learner, part(theta, is_head), task.support, inner)
+
+
+_adapt = ending(_walk)
 
 
 def _is_trained(name: str) -> bool:
@@ -141,6 +146,7 @@ META_FINE_TUNING = Method(
     communicates="delta of the head and of the domain classifier; in the first rounds sums of"
     " features and counts by class (a release of their own)",
     adapt=_adapt,
+    walk=_walk,
     contribute=_contribute,
     defaults=Defaults(rate=2.0, steps=10),
     keeps="domain",

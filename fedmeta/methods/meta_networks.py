@@ -21,7 +21,7 @@ from torch import Tensor
 
 from fedmeta.inner import Inner
 from fedmeta.learner import Learner
-from fedmeta.methods.method import Defaults, Method, Setup, no_adaptation
+from fedmeta.methods.method import INNER_LOOP, Defaults, Method, Setup, no_adaptation
 from fedmeta.methods.shown import normalized
 from fedmeta.types import Params, Task
 
@@ -113,5 +113,6 @@ META_NETWORKS = Method(
     predict=_predict,
     plain=True,
     needs=frozenset({"classes"}),
+    ignores=INNER_LOOP,
     tunes=False,
 )

@@ -12,13 +12,14 @@ does to the mean.
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from fedmeta.inner import Inner, descend
+from fedmeta.inner import Inner, walk
 from fedmeta.learner import Learner
-from fedmeta.methods.method import Defaults, Method, Setup
+from fedmeta.methods.method import Defaults, Method, Setup, ending
 from fedmeta.params import DOMAIN, SHARE, is_head, part
 from fedmeta.sections.method import MethodConfig
 from fedmeta.types import Params, Task
@@ -47,8 +48,11 @@ def cosine(a: Params, b: Params) -> Tensor:
     return found
 
 
-def _adapt(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
-    return descend(learner, part(theta, is_head), task.support, inner)
+def _walk(learner: Learner, theta: Params, task: Task, inner: Inner) -> Iterator[Params]:
+    return walk(learner, part(theta, is_head), task.support, inner)
+
+
+_adapt = ending(_walk)
 
 
 def _contribute(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
@@ -94,6 +98,7 @@ METAADAPT = Method(
     " weight",
     beside=(_USERS,),
     adapt=_adapt,
+    walk=_walk,
     contribute=_contribute,
     defaults=Defaults(rate=1.0, steps=10, optimizer="adam", server_rate=0.04),
     keeps="domain",

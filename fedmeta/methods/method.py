@@ -6,15 +6,15 @@ norm or an inner product of weights would mean something else in other coordinat
 needs the weights themselves says so with ``plain``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from fedmeta.inner import Inner, descend
-from fedmeta.learner import Learner
+from fedmeta.inner import Inner, descend, walk
+from fedmeta.learner import Downhill, Learner, Noised
 from fedmeta.params import subtract
 from fedmeta.sections.method import MethodConfig
 from fedmeta.types import Params, Task
@@ -22,15 +22,29 @@ from fedmeta.types import Params, Task
 Adapt = Callable[[Learner, Params, Task, Inner], Params]
 """``(learner, theta, task, inner) -> phi``: a user's own parameters, from the support set."""
 
+Walk = Callable[[Learner, Params, Task, Inner], Iterator[Params]]
+"""As :data:`Adapt`, step by step: where it starts, and what the user has after each of
+``inner.steps`` steps, of which one may write over the one before."""
+
 Contribute = Callable[[Learner, Params, Task, Inner], dict[str, Tensor]]
 """``(learner, theta, task, inner) -> what leaves the user`` (a direction of descent) ``and what
 stays with him`` (under ``own/``)."""
+
+Private = Callable[[Noised, Params, Task, Inner], dict[str, Tensor]]
+"""``contribute`` where all that can be had of the examples is noised gradients."""
 
 Predict = Callable[[Learner, Params, Task, Inner], Tensor]
 """``(learner, theta, task, inner) -> query logits (C, Q)``; the labels of the query are NaN."""
 
 Report = Callable[[Learner, Params, Task], Tensor]
 """``(learner, phi, task) -> scalar``: what a method tells of one adapted user beside scores."""
+
+
+ADAPTING = frozenset({"adapt_rate", "adapt_steps"})
+"""Settings of a new user's steps: not read where he takes none."""
+
+INNER_LOOP = ADAPTING | {"rate", "steps", "batch", "momentum"}
+"""Settings of an inner loop: not read by a method without one."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +117,8 @@ class Method:
         source: the paper.
         communicates: what leaves a user, in words.
         adapt: how a new user personalizes; it never sees labels of the query.
+        walk: ``adapt`` step by step, where more steps are the same descent, continued: the n-th
+            that it yields is what ``adapt`` gives for n steps. None where that is not so.
         contribute: what a training user sends; None where there is no federation. It is always
             a direction of descent, so that for ``theta - phi`` one step of SGD at rate 1 is
             federated averaging.
@@ -128,23 +144,26 @@ class Method:
         reports: figures of an adapted user that are reported beside his scores, by name.
         plain: whether it needs the weights themselves (a rate for each, their norms, their
             products), which rules out the dual form of the first layer.
-        plain_training: whether training alone does: users then own a first layer, or descend on
-            the query; a newcomer, who adapts from the server's parameters on the support set,
-            has the dual form.
-        plain_adapting: whether only a newcomer's adaptation does.
+        plain_training: whether training alone does: users descend on the query, say; a newcomer,
+            who adapts from the server's parameters on the support set, has the dual form.
         embeds: whether it asks for what the trunk makes of the features, which rules out the dual
             form where there is no trunk.
         batches: whether it can take minibatches.
         needs: what it cannot do without: `trunk` (a layer before the output layer), `output` (an
             output layer that is not zero at first), `classes`
             (classification), `domains`, `public` (a set of examples without labels that
-            everyone may see), `key` (a number of the user's own to draw by).
+            everyone may see), `key` (a number of the user's own to draw by), `names` (that a
+            class number means the same to every user).
         head: the only head it works with, which `head.name = auto` then takes; None: any.
+        private: what a training user sends under example-level privacy, where his examples can be
+            met through noised gradients alone (see :mod:`fedmeta.privacy.noisy`); None: the
+            method asks for more than the sum of a gradient of each example.
         weighs: whether the weight of a user depends on his data; the sum of weights then tells
             of him too, and a bound on his contribution does not bound his effect on the mean.
         shares: where it weighs, the least and the most that a user's share can be: a server
             refuses others.
         proximal: whether the inner loop is held near theta with weight ``method.mu``.
+        ignores: settings of every inner loop that it does not read, of :data:`INNER_LOOP`.
         personalizes: whether ``adapt`` does anything.
         tunes: whether rate and steps of personalization are worth choosing on validation users.
     """
@@ -161,6 +180,7 @@ class Method:
     keeps: str = "nothing"
     newcomer: str = "adapts on the support set"
     cost: str = "as FedAvg"
+    walk: Walk | None = None
     splits: bool = False
     general: bool = False
     start: Callable[[Setup], dict[str, Tensor]] | None = None
@@ -172,14 +192,15 @@ class Method:
     reports: Mapping[str, Report] = field(default_factory=dict)
     plain: bool = False
     plain_training: bool = False
-    plain_adapting: bool = False
     embeds: bool = False
     batches: bool = True
     needs: frozenset[str] = frozenset()
     head: str | None = None
+    private: Private | None = None
     weighs: bool = False
     shares: Callable[[MethodConfig], tuple[float, float]] | None = None
     proximal: bool = False
+    ignores: frozenset[str] = frozenset()
     personalizes: bool = True
     tunes: bool = True
 
@@ -195,12 +216,29 @@ def fine_tune(learner: Learner, theta: Params, task: Task, inner: Inner) -> Para
     return descend(learner, theta, task.support, inner)
 
 
+def fine_tuning(learner: Learner, theta: Params, task: Task, inner: Inner) -> Iterator[Params]:
+    """:func:`fine_tune` step by step."""
+    return walk(learner, theta, task.support, inner)
+
+
+def ending(steps: Walk) -> Adapt:
+    """The adaptation that is the end of a walk."""
+
+    def adapt(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
+        phi = theta
+        for after in steps(learner, theta, task, inner):
+            phi = after
+        return phi
+
+    return adapt
+
+
 def no_adaptation(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
     """One model for everybody."""
     return theta
 
 
-def delta(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
+def delta(learner: Downhill, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
     """``theta - phi`` after the inner loop: what FedAvg and Reptile send."""
     return subtract(theta, descend(learner, theta, task.support, inner))
 

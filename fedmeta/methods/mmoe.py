@@ -7,14 +7,15 @@ first gate and tower.
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from fedmeta.heads.mmoe import gates
-from fedmeta.inner import Inner, descend
+from fedmeta.inner import Inner, walk
 from fedmeta.learner import Learner
-from fedmeta.methods.method import Defaults, Method
+from fedmeta.methods.method import Defaults, Method, ending
 from fedmeta.params import as_own, owned, part, subtract
 from fedmeta.types import Params, Task
 
@@ -31,8 +32,11 @@ def _own(theta: Params) -> dict[str, Tensor]:
     return as_own(part(theta, _is_private))
 
 
-def _trained(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
-    return descend(learner, {**theta, **owned(theta)}, task.support, inner)
+def _walk(learner: Learner, theta: Params, task: Task, inner: Inner) -> Iterator[Params]:
+    return walk(learner, {**theta, **owned(theta)}, task.support, inner)
+
+
+_trained = ending(_walk)
 
 
 def _contribute(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
@@ -58,6 +62,7 @@ MMOE = Method(
     communicates="delta of the experts",
     sends=_is_expert,
     adapt=_trained,
+    walk=_walk,
     contribute=_contribute,
     defaults=Defaults(rate=2.0, steps=20),
     keeps="gate and output layer",

@@ -6,12 +6,14 @@ its group alone. So a user also says which group he is in, and the server divide
 by the group's share of the round. A group of which nobody took part stays where it is.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
-from fedmeta.inner import Inner, descend
+from fedmeta.inner import Inner, descend, walk
 from fedmeta.learner import Learner
-from fedmeta.methods.method import Defaults, Method, Setup
+from fedmeta.methods.method import Defaults, Method, Setup, ending
 from fedmeta.params import DOMAIN, is_output, is_trunk, part, subtract
 from fedmeta.types import Params, Task
 
@@ -67,8 +69,11 @@ def _mine(theta: Params) -> dict[str, Tensor]:
     return model
 
 
-def _adapt(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
-    return descend(learner, _mine(theta), task.support, inner)
+def _walk(learner: Learner, theta: Params, task: Task, inner: Inner) -> Iterator[Params]:
+    return walk(learner, _mine(theta), task.support, inner)
+
+
+_adapt = ending(_walk)
 
 
 def _contribute(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
@@ -100,6 +105,7 @@ MULTI_TASK = Method(
     communicates="delta of the trunk and of the group's output layer; which group it is",
     beside=(_PRESENT,),
     adapt=_adapt,
+    walk=_walk,
     contribute=_contribute,
     defaults=Defaults(rate=1.0, steps=10),
     keeps="his domain, which names his group",

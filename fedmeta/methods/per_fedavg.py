@@ -21,7 +21,7 @@ from torch import Tensor
 
 from fedmeta.inner import Inner, path
 from fedmeta.learner import Learner
-from fedmeta.methods.method import Defaults, Method, fine_tune
+from fedmeta.methods.method import Defaults, Method, fine_tune, fine_tuning
 from fedmeta.params import add, subtract
 from fedmeta.types import Examples, Params, Task
 
@@ -68,9 +68,10 @@ def _meta_gradient(
 
 def _contribute(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
     w: Params = theta
+    rate = inner.options.local_rate or inner.rate
     for number in range(inner.options.local_steps):
         batches = hands(learner, task.support, number, inner.batch)
-        w = add(w, _meta_gradient(learner, w, batches, inner), -inner.options.local_rate)
+        w = add(w, _meta_gradient(learner, w, batches, inner), -rate)
     return subtract(theta, w)
 
 
@@ -80,6 +81,7 @@ PER_FEDAVG = Method(
     source="Fallah et al. 2020",
     communicates="delta of the head",
     adapt=fine_tune,
+    walk=fine_tuning,
     contribute=_contribute,
     defaults=Defaults(rate=1.0, steps=1),
     newcomer="takes one step on the support set",

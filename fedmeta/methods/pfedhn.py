@@ -11,13 +11,15 @@ A new user has no embedding that the server could have learned. He is sent the n
 mean embedding, and fits an embedding of his own on his support set, and nothing else.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.func import vjp, vmap
 
 from fedmeta.inner import Inner, descend
 from fedmeta.learner import Learner
-from fedmeta.methods.method import Defaults, Generator, Method, Setup
+from fedmeta.methods.method import Defaults, Generator, Method, Setup, ending
 from fedmeta.params import SHARE, is_head, part, subtract
 from fedmeta.types import Params, Task
 
@@ -86,16 +88,17 @@ def _delta(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[st
     return subtract(start, descend(learner, start, task.support, inner))
 
 
-def _fit(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
+def _walk(learner: Learner, theta: Params, task: Task, inner: Inner) -> Iterator[Params]:
     """The head of an embedding that was fitted to the support set, from the mean embedding."""
     at = theta[_USERS].mean(0)
     velocity = torch.zeros_like(at)
     for step in range(inner.steps):
         head, back, *_ = vjp(lambda e: generate(theta, e), at)
+        yield head
         examples = learner.minibatch(task.support, step, inner.batch)
         velocity = inner.momentum * velocity + back(learner.grad(head, examples))[0]
         at = at - inner.options.embedding_rate * inner.rate * velocity
-    return generate(theta, at)
+    yield generate(theta, at)
 
 
 PFEDHN = Method(
@@ -105,7 +108,8 @@ PFEDHN = Method(
     communicates="the delta of a head made for him, and his weight, each user's by itself",
     sends=is_head,
     beside=(SHARE,),
-    adapt=_fit,
+    adapt=ending(_walk),
+    walk=_walk,
     contribute=_delta,
     defaults=Defaults(rate=1.0, steps=10, server_rate=2.0),
     newcomer="is sent the network and the mean embedding, fits an embedding on the support set",

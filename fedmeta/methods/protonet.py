@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedmeta.inner import Inner
 from fedmeta.learner import Learner
-from fedmeta.methods.method import Defaults, Method, Setup, no_adaptation, through
+from fedmeta.methods.method import INNER_LOOP, Defaults, Method, Setup, no_adaptation, through
 from fedmeta.methods.shown import complete, prototype_layer, prototypes, shown
 from fedmeta.params import is_trunk, part
 from fedmeta.types import Params, Task
@@ -49,6 +49,7 @@ PROTONET = Method(
     start=trunk_only,
     embeds=True,
     needs=frozenset({"trunk", "classes"}),
+    ignores=INNER_LOOP,
     tunes=False,
 )
 
@@ -65,5 +66,6 @@ PROTONET_FROZEN = Method(
     predict=_frozen,
     plain=True,
     needs=frozenset({"classes"}),
+    ignores=INNER_LOOP,
     tunes=False,
 )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fedmeta.inner import Inner
 from fedmeta.learner import Learner
-from fedmeta.methods.method import Defaults, Method, Setup, no_adaptation
+from fedmeta.methods.method import INNER_LOOP, Defaults, Method, Setup, no_adaptation
 from fedmeta.methods.protonet import trunk_only
 from fedmeta.methods.shown import complete, prototypes, shown
 from fedmeta.types import Params, Task
@@ -81,5 +81,6 @@ RELATION = Method(
     predict=_predict,
     plain=True,
     needs=frozenset({"classes"}),
+    ignores=INNER_LOOP,
     tunes=False,
 )

@@ -6,7 +6,7 @@ direction to Adam (FedOpt, Reddi et al. 2021), which validation users preferred;
 of 1 Reptile is FedAvg.
 """
 
-from fedmeta.methods.method import Defaults, Method, delta, fine_tune
+from fedmeta.methods.method import Defaults, Method, delta, fine_tune, fine_tuning
 
 REPTILE = Method(
     name="reptile",
@@ -14,7 +14,9 @@ REPTILE = Method(
     source="Nichol et al. 2018",
     communicates="delta of the head",
     adapt=fine_tune,
+    walk=fine_tuning,
     contribute=delta,
+    private=delta,
     defaults=Defaults(rate=1.0, steps=10, optimizer="adam", server_rate=0.04),
     general=True,
 )

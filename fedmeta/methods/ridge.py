@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fedmeta.inner import Inner
 from fedmeta.learner import Learner
-from fedmeta.methods.method import Defaults, Method, Setup, through
+from fedmeta.methods.method import INNER_LOOP, Defaults, Method, Setup, through
 from fedmeta.params import is_trunk, part
 from fedmeta.types import Examples, Params, Task
 
@@ -79,5 +79,6 @@ RIDGE = Method(
     splits=True,
     start=_start,
     plain=True,
+    ignores=INNER_LOOP,
     tunes=False,
 )

@@ -7,15 +7,20 @@ on the head `scale-shift`. Their resampling of the worst class is left out: it n
 other users' errors.
 """
 
-from fedmeta.inner import Inner, descend
+from collections.abc import Iterator
+
+from fedmeta.inner import Inner, walk
 from fedmeta.learner import Learner
-from fedmeta.methods.method import Defaults, Method, through
+from fedmeta.methods.method import Defaults, Method, ending, through
 from fedmeta.params import is_output
 from fedmeta.types import Params, Task
 
 
-def _adapt(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
-    return descend(learner, theta, task.support, inner, block=is_output)
+def _walk(learner: Learner, theta: Params, task: Task, inner: Inner) -> Iterator[Params]:
+    return walk(learner, theta, task.support, inner, block=is_output)
+
+
+_adapt = ending(_walk)
 
 
 SCALE_SHIFT = Method(
@@ -24,6 +29,7 @@ SCALE_SHIFT = Method(
     source="Meta-Transfer Learning, Sun et al. 2019",
     communicates="meta-gradient of scale, shift and the classifier's start",
     adapt=_adapt,
+    walk=_walk,
     contribute=through(_adapt),
     defaults=Defaults(rate=4.0, steps=10, optimizer="adam", server_rate=0.02),
     cost="bytes of a linear head and 2 numbers per feature; gradients through all steps",

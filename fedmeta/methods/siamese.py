@@ -11,7 +11,7 @@ from torch.nn.functional import softplus
 
 from fedmeta.inner import Inner
 from fedmeta.learner import Learner
-from fedmeta.methods.method import Defaults, Method, Setup, no_adaptation
+from fedmeta.methods.method import INNER_LOOP, Defaults, Method, Setup, no_adaptation
 from fedmeta.methods.protonet import trunk_only
 from fedmeta.methods.shown import complete, shown
 from fedmeta.types import Params, Task
@@ -74,5 +74,6 @@ SIAMESE = Method(
     predict=_predict,
     plain=True,
     needs=frozenset({"classes"}),
+    ignores=INNER_LOOP,
     tunes=False,
 )

@@ -80,6 +80,11 @@ class DataConfig(Section):
         description="column of the domain, such as `community` or `lang`; `preferences`: `topic`,"
         " `tone`, `urgency` or `sender`; empty: none",
     )
+    public: str = Field(
+        "",
+        description="file of items without labels that everyone may see, for `fedmd`; empty:"
+        " messages of their own for `preferences`, else items of training users, with a warning",
+    )
     feature_columns: str = Field(
         "auto", description="comma-separated feature columns; auto: all other numeric columns"
     )

@@ -86,7 +86,9 @@ class MethodConfig(Section):
     )
     cg_steps: Natural = Field(5, description="`imaml`: steps of conjugate gradients")
     cg_damping: NonNegative = Field(
-        3.0, description="`imaml`: added to lambda where the Hessian is divided by it"
+        3.0,
+        description="`imaml`: added to lambda where the Hessian is divided by it; 0: the exact"
+        " derivative, of which the default is a damped version",
     )
     learned_rates: bool = Field(
         True, description="`maml-pp`: learn one inner rate for each layer and step"
@@ -104,7 +106,9 @@ class MethodConfig(Section):
         description="`alpha-maml`: outer rate of the inner rate's logarithm over that of weights",
     )
     local_steps: Count = Field(5, description="`per-fedavg`: meta-steps of a user in a round")
-    local_rate: NonNegative = Field(1.0, description="`per-fedavg`: rate of those meta-steps")
+    local_rate: NonNegative = Field(
+        0.0, description="`per-fedavg`: rate beta of those meta-steps; 0: as method.rate"
+    )
     hessian_free: bool = Field(
         False,
         description="`per-fedavg`: second order by differences of gradients; false: first order",

@@ -31,10 +31,16 @@ class PrivacyConfig(Section):
     sampling_rate: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
         0.0,
         description="chance of a record to be in a step; 0: derived from `privacy.expected-batch`"
-        " and the shots (`example`) or users per round and training users (`user`)",
+        " and the shots (`example`) or users per round and training users (`user`, for which it"
+        " is given with `privacy.noise-cohort-size` alone)",
     )
     expected_batch: Natural = Field(
         0, description="`example`: expected records in a step, a public number; 0: all of them"
+    )
+    split: Literal["fixed", "redrawn"] = Field(
+        "fixed",
+        description="`example`, methods with a query set: whether an example is for the support or"
+        " for the query once for the whole run, or anew in each round, which costs more",
     )
     delta: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
         1e-5, description="delta at which epsilon is told"
@@ -44,7 +50,11 @@ class PrivacyConfig(Section):
     )
     noise_cohort_size: Natural = Field(
         0,
-        description="`user`: users per round of the deployment that is extrapolated to; the noise"
-        " is scaled as theirs; 0: the simulated ones",
+        description="`user` with gaussian: users per round of the deployment that is extrapolated"
+        " to; the noise is scaled as theirs, and epsilon is that deployment's; 0: the simulated",
     )
-    bands: Count = Field(1, description="`banded`: bands of the strategy matrix")
+    bands: Count = Field(
+        1,
+        description="`banded`: bands of the strategy matrix, at most the rounds after which a user"
+        " is back",
+    )

@@ -83,5 +83,7 @@ class RunConfig(Section):
     )
     device: str = Field("cpu", description="`cpu`, `cuda` or `cuda:N`")
     on_client_error: Literal["fail", "skip"] = Field(
-        "fail", description="end the run, or go on without the failed users"
+        "fail",
+        description="end the run, or go on without the failed users, as runs with `privacy.unit`"
+        " = `user` always do",
     )

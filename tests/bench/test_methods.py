@@ -1,11 +1,13 @@
 """The benchmark of methods: what it measures is every method's update; not how fast it is."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
 from experiments.bench import methods as bench
 from experiments.bench.clock import Arrangement, Best
-from experiments.bench.workloads import CLASSES, FEATURES
+from experiments.bench.workloads import CLASSES, FEATURES, Work
 from fedmeta.config import ConfigError
 from fedmeta.methods import METHODS
 
@@ -39,10 +41,27 @@ def test_rows_are_relative_to_fedavg() -> None:
         "fedavg": Best(400.0, Arrangement(2, 1)),
         "maml": Best(100.0, Arrangement(1, 2)),
     }
-    row = bench.row(METHODS["maml"], found)
+    row = bench.row(METHODS["maml"], found, 2e-5)
     assert row["ratio_to_fedavg"] == 0.25
-    assert row["s_per_inner_step"] == pytest.approx(1 / (100 * bench.STEPS))
+    assert row["update_s_per_inner_step"] == pytest.approx(1 / (100 * bench.STEPS))
+    assert row["step_alone_s"] == 2e-5
     assert row["processes_x_threads"] == "1x2"
     assert row["dual"]
-    assert not bench.row(METHODS["meta-sgd"], {**found, "meta-sgd": found["maml"]})["dual"]
+    assert not bench.row(METHODS["meta-sgd"], {**found, "meta-sgd": found["maml"]}, 0.0)["dual"]
     assert torch.get_num_threads() >= 1
+
+
+def test_a_step_alone_leaves_out_what_an_update_pays_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that counts 7 for every update and 2 for each of its steps and users."""
+    now = [0.0]
+
+    def job(what: Work, number: int, chunks: int) -> Callable[[], float]:
+        def run() -> float:
+            now[0] += 7.0 + 2.0 * what.inner.steps * bench.CHUNK
+            return float(bench.CHUNK)
+
+        return run
+
+    monkeypatch.setattr(bench, "_job", job)
+    monkeypatch.setattr("experiments.bench.methods.time.process_time", lambda: now[0])
+    assert bench.step_alone("maml") == pytest.approx(2.0)

@@ -244,7 +244,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"over_selection": 0.5, "failure": 0.1}, "devices.over-selection = 0.5"),
     ({"latency_sigma": 50.0}, "devices.latency-sigma = 50"),
     ({"failure": 0.1, "privacy__unit": "user"}, "cohorts that the server draws at random"),
-    ({"latency": "constant", "deadline": 9.0, "privacy__unit": "example"}, "charges a user"),
+    ({"latency": "constant", "deadline": 9.0, "privacy__unit": "example"}, "charges a late reply"),
 ]
 
 

@@ -1,12 +1,17 @@
 """FedMD: heads of several widths that meet in their logits on a public set."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from fedmeta import cohort, public
+from experiments.summary import notes
+from fedmeta import backbones, cohort, public
 from fedmeta.cohort import Trial
+from fedmeta.data.messages import pool
 from fedmeta.heads import HEADS
 from fedmeta.inner import Inner
 from fedmeta.learner import Model, Primal
@@ -14,9 +19,10 @@ from fedmeta.losses import LOSSES
 from fedmeta.methods import METHODS
 from fedmeta.methods.fedmd import digest, mask
 from fedmeta.params import KEY, OWN, is_head, owned, part
-from fedmeta.problem import initial
+from fedmeta.problem import Problem, initial
 from fedmeta.sections.method import MethodConfig
 from fedmeta.types import Params, Task
+from tests.data.rows import feature_rows, write
 from tests.engine.cases import FEATURES, HIDDEN, OUTPUTS, PUBLIC, model_of, problem, tasks, theta_of
 
 METHOD = METHODS["fedmd"]
@@ -156,23 +162,76 @@ def test_a_newcomer_without_examples_answers_as_the_consensus() -> None:
     assert float((torch.softmax(found, 1) - expected).abs().max()) < 0.1
 
 
-def test_the_public_set_is_of_training_users_items() -> None:
-    run = problem(
-        method__name="fedmd", head__name="mlp", data__unseen_items=True, data__messages=400,
-        method__public_examples=50,
-    )  # fmt: skip
+def features_of(run: Problem) -> set[bytes]:
+    return {row.numpy().tobytes() for row in run.population.features}
+
+
+def test_the_public_set_of_preferences_is_nobodys() -> None:
+    """Messages that the generator makes beside those of the users, of all combinations alike."""
+    run = problem(method__name="fedmd", head__name="mlp", method__public_examples=50)
+    x = initial(run)["public/x"]
+    assert x.shape == (50, run.population.features.shape[1])
+    assert torch.equal(initial(run)["public/x"], x)
+    assert not public.is_private(run.config.data)
+    whole = pool(160 + 50, run.config.data.seed).texts
+    assert whole[:160] == pool(160, run.config.data.seed).texts
+    users = set(run.population.store.items)
+    assert users <= set(whole[:160])
+    store = replace(run.population.store, items=whole[160:])
+    expected = {row.tobytes() for row in backbones.features(store, run.config.backbone)}
+    assert {row.numpy().tobytes() for row in x} == expected
+    assert not expected & features_of(run)
+
+
+@pytest.mark.parametrize("kind", ["texts", "features"])
+def test_a_public_file(tmp_path: Path, kind: str) -> None:
+    """It needs neither users nor labels, and is scaled by the constants of training users."""
+    rows = [row | {"text": f"alpha{row['a']} beta{row['b']}"} for row in feature_rows(20, 8)]
+    inputs = ["text"] if kind == "texts" else ["a", "b"]
+    roles = ["user", "label", *inputs]
+    own = write(tmp_path / "own.csv", [{name: row[name] for name in roles} for row in rows])
+    shown = [{name: row[name] for name in inputs} for row in rows[:40:4]]
+    path = write(tmp_path / "public.csv", shown)
+    given = {
+        "method__name": "fedmd",
+        "data__source": str(own),
+        "backbone__name": "auto" if kind == "features" else "hashing",
+    }
+    assert public.is_private(problem(**given).config.data)
+    run = problem(data__public=str(path), **given)
+    assert not public.is_private(run.config.data)
+    x = initial(run)["public/x"]
+    assert len(x) == 10
+    assert {row.numpy().tobytes() for row in x} <= features_of(run)  # the same rows, in the data
+    other = problem(data__public=str(path), run__seed=1, method__public_examples=4, **given)
+    assert len(initial(other)["public/x"]) == 4
+    numbers = "a,b\n1,2\n" if kind == "texts" else "a\n1\n"
+    for content, message in (
+        (numbers, r"public\.csv' holds \d features, and users of .* have "),
+        (None, r"data\.public: no file"),
+    ):
+        path.unlink()
+        if content is not None:
+            path.write_text(content)
+        public._items.cache_clear()  # as in a process of its own
+        with pytest.raises(ValueError, match=message):
+            problem(data__public=str(path), **given)
+        path.touch()
+    public._items.cache_clear()
+
+
+def test_else_the_public_set_is_of_training_users_items() -> None:
+    run = problem(method__name="fedmd", data__source="digits", backbone__name="auto",
+                  method__public_examples=50, data__min_examples=5)  # fmt: skip
     population = run.population
     store = population.store
     x = initial(run)["public/x"]
     assert x.shape == (50, population.features.shape[1])
-    assert torch.equal(initial(run)["public/x"], x)
+    assert public.is_private(run.config.data)
     at = [int((population.features == row).all(1).nonzero()[0]) for row in x]
     user = np.repeat(np.arange(len(store.ids)), store.sizes())
-    if store.fold is None:
-        raise ValueError
-    there = (store.split[user] == 0) & (store.fold != 4)
+    there = store.split[user] == 0
     assert set(at) <= set(store.item[there].tolist())
     assert not set(at) <= set(store.item[~there].tolist())
-    other = public.sample(population, 1, 50)
-    assert not torch.equal(other, x)
-    assert len(public.sample(population, 1, 10**6)) == len(set(store.item[there].tolist()))
+    assert any("WARNING: the public set of fedmd" in note for note in notes(run))
+    assert not notes(problem(method__name="fedavg", data__source="digits", backbone__name="auto"))

@@ -35,10 +35,14 @@ def test_they_are_those_of_the_task(splits: bool, unseen: bool) -> None:
     users = np.array([4, 2, 0, 5] if unseen else [4, 1, 0, 3])
     for stream in (3, 4):  # the second time they are known
         drawn = draw(some, users, stream, SUPPORT, QUERY, splits)
-        gram = products(some, drawn)
+        gram, task = products(some, drawn, asked=True), drawn_tasks(some, drawn)
         assert gram is not None
-        for side, expected in zip(gram, geometry(drawn_tasks(some, drawn)), strict=True):
-            torch.testing.assert_close(side, expected, rtol=0, atol=1e-5)
+        assert gram.asked is not None
+        wanted = geometry(task)
+        torch.testing.assert_close(gram.support, wanted.support, rtol=0, atol=1e-5)
+        torch.testing.assert_close(gram.query, wanted.query, rtol=0, atol=1e-5)
+        asked = task.query.x @ task.query.x.mT + 1
+        torch.testing.assert_close(gram.asked, asked, rtol=0, atol=1e-5)
 
 
 def test_company_and_history_change_no_bit() -> None:
@@ -48,6 +52,8 @@ def test_company_and_history_change_no_bit() -> None:
     for place, user in enumerate([0, 2, 4, 5]):
         alone = found(other, [user])
         for a, b in zip(together, alone, strict=True):
+            assert a is not None
+            assert b is not None
             n, q = min(SIZES[user], SUPPORT), b.shape[2]
             torch.testing.assert_close(a[place, :n, :q], b[0, :n, :q], rtol=0, atol=0)
 

@@ -16,6 +16,7 @@ VALUES: dict[str, Any] = {
     "head__name": "linear",
     "data__support": 6,
     "federation__rounds": 10,
+    "method__name": "fedavg-ft",
     "method__rate": 0.3,
     "method__steps": 20,
 }

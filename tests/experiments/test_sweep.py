@@ -47,6 +47,15 @@ def test_a_sweep(fedmeta: Callable[..., Result]) -> None:
     assert "6 of 6 runs in" in shown.err
 
 
+def test_where_panels_meet_it_is_run_once(fedmeta: Callable[..., Result]) -> None:
+    same = [*sets(data__heterogeneity=0.0), "--over", "data.prior-heterogeneity=0"]
+    given = [*small(), *same, "--over", "data.heterogeneity=0", "--methods", "bias", "--json"]
+    one, other = fedmeta("sweep", *given, "--out", "here").json["panels"]
+    assert one["points"][0]["methods"] == other["points"][0]["methods"]
+    assert Path("here/data.prior-heterogeneity-0.0").is_dir()
+    assert not Path("here/data.heterogeneity-0.0").exists()
+
+
 def test_a_sweep_goes_on_where_it_was_left(fedmeta: Callable[..., Result]) -> None:
     given = [*small(), *OVER, "--methods", "bias", "--json"]
     whole = fedmeta("sweep", *given, "--out", "here").json

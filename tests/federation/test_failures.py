@@ -14,6 +14,7 @@ from torch import Tensor
 
 import clients.app
 from clients import wire
+from experiments.summary import summarize
 from fedmeta import loop, seeding, tasks
 from fedmeta.gram import Geometry
 from fedmeta.inner import Inner
@@ -149,3 +150,28 @@ def test_app_that_raises(policy: str) -> None:
         return
     outcome = over_inline(run, app=app)
     assert [(event.users, event.failed) for event in outcome.history] == [(4, 3)] * 3
+
+
+def test_a_batch_that_fails_and_users_that_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is lost and no bit is different, but it is counted and said."""
+    run = problem(federation__rounds=ROUNDS, method__name="fedavg")
+    expected = over_inline(run)
+    plain = loop.prepared
+
+    def prepared(
+        run: Problem, users: NDArray[np.int64], round_number: int
+    ) -> tuple[Task, Geometry | None]:
+        if len(users) > 1 and round_number == 2:
+            raise MemoryError("too many users at once")
+        return plain(run, users, round_number)
+
+    monkeypatch.setattr(loop, "prepared", prepared)
+    outcome = over_inline(run)
+    chunks = -(-run.config.federation.users_per_round // run.config.federation.chunk)
+    larger = chunks - (run.config.federation.users_per_round % run.config.federation.chunk == 1)
+    assert [event.again for event in outcome.history] == [0, larger]
+    assert [event.failed for event in outcome.history] == [0, 0]
+    assert distance(outcome.last, expected.last) < 1e-6
+    summary = summarize(outcome, {})
+    assert any(f"{larger} batches of users raised" in note for note in summary["notes"])
+    assert summarize(expected, {})["notes"] == []

@@ -12,7 +12,7 @@ import torch
 from flwr.app import Context, RecordDict
 from torch import Tensor
 
-from clients import memory
+from clients import disk, memory
 from fedmeta.config import ConfigError
 
 FRESH = {"own/b": torch.zeros(2), "own/mix": torch.zeros(())}
@@ -136,6 +136,56 @@ def test_a_write_that_fails_leaves_the_old_file(
     assert same(memory.load(tmp_path, ["anna"], 3, FRESH), values(2, 1))
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux")
+def test_the_disk_has_it_before_anybody_hears_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each file is synced under its first name, then renamed, then its folder is synced."""
+    synced: list[tuple[Path, bool]] = []
+    plain = os.fsync
+
+    def fsync(handle: int) -> None:
+        path = Path(f"/proc/self/fd/{handle}").readlink()
+        done = not path.is_dir() or any(path.rglob("*.safetensors"))
+        synced.append((path, done))
+        plain(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(disk, "_FILE_SYSTEM", None)  # a system that has no call for all at once
+    home = tmp_path / "memory"
+    for number in (1, 2):
+        synced.clear()
+        memory.save(home, USERS, number, values(number))
+        kinds = [path.is_dir() for path, _ in synced]
+        assert kinds == sorted(kinds)  # all files, then folders
+        parts = [path for path, _ in synced if path.suffix == ".part"]
+        assert len(parts) == len(set(parts)) == len(USERS)
+        folders = {path for path, done in synced if path.is_dir() and done}
+        mine = {path.parent for path in files(home)}
+        above = {folder.parent for folder in mine} | {home, tmp_path}
+        assert folders == (mine | above if number == 1 else mine)
+    assert not list(home.rglob("*.part"))
+
+
+def test_a_chunk_is_synced_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once with all files under their first names, once when all have their last; no oftener."""
+    seen: list[tuple[int, int]] = []
+
+    def file_system(handle: int) -> int:
+        parts, whole = (list(tmp_path.rglob(f"*.{end}")) for end in ("part", "safetensors"))
+        seen.append((len(parts), len(whole)))
+        os.fstat(handle)  # of something that is open
+        return 0
+
+    monkeypatch.setattr(disk, "_FILE_SYSTEM", file_system)
+    memory.save(tmp_path, USERS, 1, values(1))
+    assert seen == [(len(USERS), 0), (0, len(USERS))]
+    monkeypatch.setattr(disk, "_FILE_SYSTEM", lambda handle: -1)
+    with pytest.raises(OSError, match="part"):
+        memory.save(tmp_path, USERS, 2, values(2))
+    assert same(memory.load(tmp_path, USERS, 3, FRESH), values(1))
+
+
 WRITER = """
 import sys, torch
 from pathlib import Path
@@ -155,7 +205,7 @@ def test_a_killed_process_leaves_whole_files(tmp_path: Path) -> None:
     ) as writer:
         assert writer.stdout is not None
         writer.stdout.readline()
-        while not files(tmp_path):
+        while not any(path.name == "2.safetensors" for path in files(tmp_path)):
             time.sleep(0.005)
         time.sleep(0.1)
         writer.send_signal(signal.SIGKILL)

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from fedmeta import loop
+from fedmeta.params import DOMAIN
 from fedmeta.statistics import interval
 from tests.federation.runs import over_inline
 
@@ -23,7 +25,8 @@ def test_metaadapt_beats_uniform_weights_when_half_of_the_users_are_off_domain()
     before, after = {}, {}
     for name in ("maml", "metaadapt"):
         outcome = over_inline(method__name=name, **small)
-        home = outcome.problem.population.home[outcome.users["test"]]
+        facts = loop.facts_of(outcome.problem, outcome.users["test"], judged=True)
+        home = facts[DOMAIN].numpy()
         assert 0.4 < (home == 0).mean() < 0.6
         before[name], after[name] = outcome.scores["test"][[0, -1], 0][:, home == 0]
     gain = interval(before["metaadapt"] - before["maml"], 2000)

@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from flwr.clientapp import ClientApp
 import clients.app
 from clients import wire
 from experiments.backends.inline import InlineGrid
-from experiments.backends.ray_grid import RayGrid
+from experiments.backends.ray_grid import TRIES, RayGrid
 from experiments.backends.ray_pool import Pool, Worker, pool, workers_for
 from experiments.summary import weights_sha256
 from fedmeta import loop
@@ -45,6 +46,7 @@ def make_app() -> ClientApp:
             marker = Path(name.removeprefix(kill))
             if not marker.exists() or marker.name == "always":
                 marker.touch()
+                time.sleep(0.3)  # the reply before this message is on its way: Ray sends it aside
                 os.kill(os.getpid(), signal.SIGKILL)
         if name.startswith(greedy) and int(name.removeprefix(greedy)) in order.users:
             np.ones(2**30)  # 8 GB, none of them spare
@@ -91,6 +93,22 @@ def test_bits(workers: Pool, name: str) -> None:
         assert outcome.best_round == inline.best_round
         for split in ("valid", "test"):
             np.testing.assert_array_equal(outcome.scores[split], inline.scores[split])
+    *_, state = loop.train(given)
+    assert distance(inline.last, state.meta) < 1e-6
+
+
+def test_bits_of_a_robust_rule(workers: Pool) -> None:
+    given = problem(
+        method__name="reptile",
+        head__name="mlp",
+        federation__chunk=2,
+        robust__rule="multi-krum",
+        robust__byzantine=2.0,
+    )
+    inline = over_inline(given)
+    for count in (1, ACTORS):
+        outcome = over_ray(workers._replace(actors=workers.actors[:count]), given)
+        assert weights_sha256(outcome.last) == weights_sha256(inline.last)
     *_, state = loop.train(given)
     assert distance(inline.last, state.meta) < 1e-6
 
@@ -175,6 +193,25 @@ def test_a_chunk_that_kills_every_actor_fails_alone(workers: Pool, tmp_path: Pat
     grid = RayGrid(workers, flatten(given.config))
     with pytest.raises(ClientError, match="2 times in a row"):
         run(grid, loud)
+
+
+def test_who_waited_behind_the_dead_loses_no_try(workers: Pool, tmp_path: Path) -> None:
+    """Both tries of the chunk that kills end two actors; what waited there is played all the same.
+
+    With one actor every other message waits behind it both times.
+    """
+    given = problem(
+        run__name=f"{KILL}{tmp_path / 'always'}",
+        run__on_client_error="skip",
+        method__name="fedavg",
+        federation__chunk=1,
+    )
+    pools = workers._replace(actors=workers.actors[:1])
+    grid = RayGrid(pools, flatten(given.config))
+    outcome = run(grid, given)
+    assert grid.replaced == TRIES == 2
+    assert [event.failed for event in outcome.history] == [0, 1, 0]
+    workers.actors[0] = pools.actors[0]
 
 
 def test_a_worker_out_of_memory_fails_alone(workers: Pool) -> None:

@@ -1,0 +1,95 @@
+"""Who pays for a release, and when: users on their side, a server for the users of its run."""
+
+from pathlib import Path
+
+import numpy as np
+from flwr.app import Context
+from numpy.typing import NDArray
+
+from clients import ledger
+from clients.ledger import EVERYBODY, Budget, LedgerError, Release
+from fedmeta.config import Config
+from fedmeta.problem import Problem
+from fedmeta.types import Params
+
+DECISIVE = ("data", "backbone", "head", "method", "federation", "privacy")
+"""Sections that decide what a user sends, given the server's parameters."""
+
+
+def run_of(context: Context) -> str:
+    """What the draws of a run are known by."""
+    return str(context.run_id)
+
+
+def admitted(
+    problem: Problem,
+    theta: Params,
+    users: NDArray[np.int64],
+    round_number: int,
+    store: Path,
+    run: str,
+) -> NDArray[np.int64]:
+    """The users who may answer; they have paid, on disk, whatever becomes of their answer.
+
+    Where users do not protect themselves, all may, and nothing is charged here.
+
+    Raises:
+        LedgerError: the ledger cannot be used, so that nobody may.
+    """
+    privacy = problem.privacy
+    if not (privacy.unit == "example" or privacy.mechanism == "local") or not privacy.charge:
+        return users
+    ids = [problem.population.store.ids[user] for user in users]
+    return users[
+        ledger.charge(
+            store, ids, _release(problem, theta, round_number, run), _budget(problem.config)
+        )
+    ]
+
+
+def pay(
+    problem: Problem,
+    value: Params,
+    users: NDArray[np.int64],
+    round_number: int,
+    folder: Path,
+    fresh: bool,
+) -> None:
+    """Charge for what a server is about to release for its users.
+
+    Args:
+        problem: what is run.
+        value: that is going to be released.
+        users: of the round; they are charged where who takes part is public, else everybody.
+        round_number: of the run.
+        folder: of the run, where the ledger is.
+        fresh: whether the noise came from the operating system.
+
+    Raises:
+        LedgerError: the ledger cannot be used, or the budget is spent: nothing may be released.
+    """
+    privacy = problem.privacy
+    if not privacy.guards_users or privacy.mechanism == "local":
+        return
+    ids = [problem.population.store.ids[user] for user in users]
+    who = [EVERYBODY] if privacy.by == "run" else ids
+    sign = "" if fresh else ledger.fingerprint(value, "mean", problem.config.run.seed)
+    release = Release("server", round_number, sign, privacy.charge)
+    paid = ledger.charge(folder, who, release, _budget(problem.config))
+    if not paid.all():
+        budget = problem.config.privacy.epsilon_budget
+        raise LedgerError(
+            f"round {round_number}: privacy.epsilon-budget = {budget:g} is spent, as the ledger in"
+            f" {str(folder)!r} has it; nothing more is released"
+        )
+
+
+def _release(problem: Problem, theta: Params, round_number: int, run: str) -> Release:
+    config = problem.config
+    settings = config.model_dump_json(include=set(DECISIVE))
+    sign = ledger.fingerprint(theta, settings, config.run.seed)
+    return Release(run, round_number, sign, problem.privacy.charge)
+
+
+def _budget(config: Config) -> Budget:
+    return Budget(config.privacy.epsilon_budget, config.privacy.delta)

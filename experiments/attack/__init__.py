@@ -1,0 +1,1 @@
+"""``fedmeta attack``: what malicious users can do, and what robust rules bear."""

@@ -1,0 +1,206 @@
+"""Every attack against every rule: one run for each pair, judged on users nobody attacked."""
+
+import json
+from collections.abc import Callable, Sequence
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple, get_args
+
+import torch
+
+from experiments import artifacts, settings
+from experiments.attack import figures, poison
+from experiments.attack.attacks import ATTACKS
+from experiments.attack.client import Plan, app_of
+from experiments.backends.inline import InlineGrid
+from experiments.simulate import Encoded, prepare
+from fedmeta.config import Config, ConfigError, flatten
+from fedmeta.problem import build
+from fedmeta.sections.robust import RobustConfig
+from strategies import checkpoint
+from strategies.app import Outcome, run
+from strategies.errors import ClientError
+from strategies.events import Listener, ignore
+
+RULES: tuple[str, ...] = get_args(RobustConfig.model_fields["rule"].annotation)
+CELLS = "cells"
+
+
+class Asked(NamedTuple):
+    """What is to be run: attacks, rules, who attacks."""
+
+    attacks: tuple[str, ...] = tuple(ATTACKS)
+    rules: tuple[str, ...] = RULES
+    share: float = 0.2
+    exact: bool = False
+
+
+class Attacked(NamedTuple):
+    """What was found: the folder, and the content of its ``attack.json``."""
+
+    folder: Path
+    content: dict[str, Any]
+
+
+def attack(
+    config: Config,
+    asked: Asked,
+    out: Path | None = None,
+    listeners: Callable[[str], Listener] = lambda label: ignore,
+    encoded: Encoded | None = None,
+    resume: Path | None = None,
+    finished: Callable[[int, int], None] = lambda done, total: None,
+) -> Attacked:
+    """Run every attack against every rule; pairs that a resumed folder holds are not run again.
+
+    Args:
+        config: of all runs. They run in this process, chunks are whole rounds, users that fail
+            are left out, and the model of the last round is judged: validation users, who are
+            honest, would choose one from before the damage.
+        asked: what is to be run; a run without an attack and with the mean is always among them.
+        out: folder, new or empty.
+        listeners: gives a listener for each run.
+        encoded: told about the encoding of texts.
+        resume: folder of a grid that was left.
+        finished: told (runs done, runs in all) after each run.
+
+    Raises:
+        ConfigError, ValueError: settings or data that cannot be run.
+        ClientError: a run that nobody attacks has ended early.
+    """
+    asked = _checked(asked)
+    if resume is None:
+        artifacts.check_folder(out or config.run.out)
+    config = _settled(config)
+    prepare(_with(config, "mean"), encoded)
+    fits, left_out = _fitting(config, asked.rules)
+    marked = None
+    if any(ATTACKS[name].data == "trigger" for name in asked.attacks):
+        marked = poison.triggered(build(_with(config, "mean")), encoded)
+    who = {"share": asked.share, "exact": asked.exact}
+    folder = _folder(config, who, out, resume)
+    pairs = [(a, r) for r, a in product(fits, asked.attacks)]
+    cells: dict[tuple[str, str], dict[str, Any]] = {}
+    with artifacts.hold(folder):
+        for number, (name, rule) in enumerate(pairs):
+            path = folder / CELLS / f"{name}--{rule}.json"
+            if not path.exists():
+                plan = Plan(ATTACKS[name], asked.share, asked.exact, marked)
+                cell = _cell(_with(config, rule), plan, listeners(f"{name} / {rule}"))
+                _write(path, cell)
+            cells[name, rule] = json.loads(path.read_text(encoding="utf-8"))
+            if name == "none" and cells[name, rule]["died"]:
+                raise ClientError(f"{rule}, without attack: {cells[name, rule]['died']}")
+            finished(number + 1, len(pairs))
+        content = figures.content(_with(config, "mean"), cells, who) | {"left_out": left_out}
+        artifacts.write_json(folder / "attack.json", content)
+        figures.write(folder / "attack.parquet", _with(config, "mean"), cells)
+    return Attacked(folder, content)
+
+
+def _checked(asked: Asked) -> Asked:
+    for option, names, known in (
+        ("--attacks", asked.attacks, tuple(ATTACKS)), ("--rules", asked.rules, RULES),
+    ):  # fmt: skip
+        unknown = [name for name in names if name not in known]
+        if unknown or not names:
+            raise ConfigError(f"{option} {','.join(names)!r}: expected some of {', '.join(known)}")
+    if not 0.0 < asked.share < 0.5:
+        raise ConfigError(
+            f"--share {asked.share:g}: expected a share above 0 and below 0.5; no rule bears half"
+        )
+    # Losses are against the mean that nobody attacks.
+    return asked._replace(
+        attacks=tuple(dict.fromkeys(("none", *asked.attacks))),
+        rules=tuple(dict.fromkeys(("mean", *asked.rules))),
+    )
+
+
+def _settled(config: Config) -> Config:
+    """What all runs have in common."""
+    federation, evaluation = config.federation, config.evaluation
+    if not federation.rounds:
+        raise ConfigError("federation.rounds = 0: without a round there is nothing to attack")
+    shots = f"0,{config.data.support}"
+    return config.model_copy(
+        update={
+            "federation": federation.model_copy(update={"chunk": federation.users_per_round}),
+            "evaluation": evaluation.model_copy(
+                update={"every": federation.rounds, "shots": shots}
+            ),
+            # Rules are shown by themselves: the checks of sizes would see most attacks off.
+            "validation": config.validation.model_copy(
+                update={"max_norm": 0.0, "max_ratio": 0.0, "strikes": 0}
+            ),
+            "run": config.run.model_copy(
+                update={"backend": "inline", "on_client_error": "skip", "out": ""}
+            ),
+        }
+    )
+
+
+def _with(config: Config, rule: str) -> Config:
+    return config.model_copy(update={"robust": config.robust.model_copy(update={"rule": rule})})
+
+
+def _fitting(config: Config, rules: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The rules that can work here, and why others cannot."""
+    fits, left_out = [], {}
+    for rule in rules:
+        try:
+            build(_with(config, rule))
+            fits.append(rule)
+        except ConfigError as error:
+            left_out[rule] = str(error)
+    if fits == ["mean"] and left_out:
+        raise ConfigError(next(iter(left_out.values())))
+    return fits, left_out
+
+
+def _folder(config: Config, who: dict[str, Any], out: Path | None, resume: Path | None) -> Path:
+    """The folder of the grid, with its config and what was asked for."""
+    if resume is None:
+        folder = artifacts.make_folder(out or config.run.out, config.run.name or "attack")
+        artifacts.write_config(folder, config)
+        artifacts.write_json(folder / "plan.json", who)
+        (folder / CELLS).mkdir()
+        return folder
+    folder = artifacts.reopen(resume)
+    before = checkpoint.decisive(settings.read(folder / "config.toml"))
+    checkpoint.same(before, checkpoint.decisive(config), folder)
+    plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+    if plan != who:
+        raise ConfigError(f"--resume {str(folder)!r} was begun with {plan}, not {who}")
+    return folder
+
+
+def _cell(config: Config, plan: Plan, listener: Listener) -> dict[str, Any]:
+    """One run: users' scores before and after, and how often the trigger works."""
+    problem = build(config)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with TemporaryDirectory() as memory:
+            values = flatten(problem.config) | {"run.memory": memory}
+            outcome = run(InlineGrid(app_of(plan), values), problem, listener)
+        success = None
+        if plan.marked is not None:
+            success = poison.success(problem, outcome.meta, plan.marked)
+    except ClientError as error:
+        return {"died": str(error).splitlines()[0], "before": None, "after": None, "success": None}
+    finally:
+        torch.set_num_threads(threads)
+    return {"died": None, **_scores(outcome), "success": success}
+
+
+def _scores(outcome: Outcome) -> dict[str, list[float]]:
+    """The measure of each test user, in the order of the users."""
+    before, after = outcome.scores["test"][[0, -1], 0]
+    return {"before": before.tolist(), "after": after.tolist()}
+
+
+def _write(path: Path, cell: dict[str, Any]) -> None:
+    beside = path.with_suffix(".part")
+    artifacts.write_json(beside, cell)
+    beside.replace(path)

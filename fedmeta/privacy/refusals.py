@@ -1,0 +1,77 @@
+"""What cannot be run with privacy, and why no epsilon may be told of what can."""
+
+from fedmeta.config import Config, ConfigError
+from fedmeta.device_rules import active
+from fedmeta.methods import Method
+from fedmeta.population import Population
+from fedmeta.privacy.event import OFF, Privacy, plan
+from fedmeta.privacy.example_refusals import check_example
+from fedmeta.public import is_private
+
+
+def checked(method: Method, population: Population, config: Config) -> Privacy:
+    """The mechanism of a run.
+
+    Raises:
+        ConfigError: what does not fit together, with the rule and the remedy.
+    """
+    if config.privacy.unit == "off":
+        return OFF
+    if active(config):
+        raise ConfigError(
+            f"privacy.unit = {config.privacy.unit!r} with simulated devices: who takes part would"
+            " go by who is there and how fast he is, which no accountant covers; leave devices.*"
+            " at their defaults, or set privacy.unit = 'off'"
+        )
+    if config.privacy.unit == "user" and method.contribute is not None:
+        _check_user(method, config)
+    if config.privacy.unit == "example":
+        check_example(method, population, config)
+    users = len(population.store.users("train"))
+    return plan(config, users, in_the_clear(method, population, config))
+
+
+def in_the_clear(method: Method, population: Population, config: Config) -> tuple[str, ...]:
+    """What of the training users' data is made public without noise."""
+    found, wanted = [], config.data.standardize
+    store = population.store
+    if wanted == "features" or (wanted == "auto" and store.modality == "features"):
+        found.append(
+            "features are scaled by the training users' own means and spreads; scale them before,"
+            " by public constants, and set data.standardize = 'none'"
+        )
+    if store.task == "regression":
+        found.append("targets are scaled by the training users' own mean and spread")
+    if "public" in method.needs and is_private(config.data):
+        found.append(
+            f"the public set of method.name = {method.name!r} is drawn from the training users'"
+            " items, which are no public ones; name others in data.public"
+        )
+    return tuple(found)
+
+
+def _check_user(method: Method, config: Config) -> None:
+    """Refuse what one clip of all that leaves a user does not cover."""
+    name, remedy = method.name, "use another method, or privacy.unit = 'off'"
+    if config.federation.weighting == "examples":
+        raise ConfigError(
+            "federation.weighting = 'examples': with privacy.unit = 'user' the weight of a user"
+            " may not depend on his data, since the sum of the weights would tell of it; set"
+            " federation.weighting = 'uniform'"
+        )
+    if method.weighs:
+        raise ConfigError(
+            f"method.name = {name!r} weighs users by their data, which privacy.unit = 'user' does"
+            f" not cover; {remedy}"
+        )
+    if method.generator is not None:
+        raise ConfigError(
+            f"method.name = {name!r} needs each user's own contribution at the server, and"
+            f" privacy.unit = 'user' protects sums; {remedy}"
+        )
+    if method.beside or method.statistics:
+        names = ", ".join(sorted({*method.beside, *method.statistics}))
+        raise ConfigError(
+            f"method.name = {name!r} sends counts or running means ({names}), which the server"
+            f" uses past its optimizer and which noise would make useless; {remedy}"
+        )
