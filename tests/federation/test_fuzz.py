@@ -65,11 +65,13 @@ class Replies:
                 wire.REPORT: ConfigRecord(dict(old.content.config_records[wire.REPORT])),
             }
         )
-        return Message(content, metadata=Metadata(**{
-            key: getattr(old.metadata, key)
-            for key in ("run_id", "message_id", "src_node_id", "dst_node_id",
-                        "reply_to_message_id", "group_id", "created_at", "ttl", "message_type")
-        }))  # fmt: skip
+        keys = (
+            "run_id", "message_id", "src_node_id", "dst_node_id", "reply_to_message_id",
+            "group_id", "created_at", "ttl", "message_type",
+        )  # fmt: skip
+        made = Message(content, dst_node_id=1, message_type="train")
+        made.__dict__["_metadata"] = Metadata(**{key: getattr(old.metadata, key) for key in keys})
+        return made
 
 
 @cache
