@@ -16,6 +16,7 @@ from torch import Tensor
 from fedmeta.inner import Inner, descend, walk
 from fedmeta.learner import Downhill, Learner, Noised
 from fedmeta.params import subtract
+from fedmeta.sections.method import MethodConfig
 from fedmeta.types import Params, Task
 
 Adapt = Callable[[Learner, Params, Task, Inner], Params]
@@ -156,6 +157,8 @@ class Method:
             method asks for more than the sum of a gradient of each example.
         weighs: whether the weight of a user depends on his data; the sum of weights then tells
             of him too, and a bound on his contribution does not bound his effect on the mean.
+        shares: where it weighs, the least and the most that a user's share can be: a server
+            refuses others.
         proximal: whether the inner loop is held near theta with weight ``method.mu``.
         ignores: settings of every inner loop that it does not read, of :data:`INNER_LOOP`.
         personalizes: whether ``adapt`` does anything.
@@ -192,6 +195,7 @@ class Method:
     head: str | None = None
     private: Private | None = None
     weighs: bool = False
+    shares: Callable[[MethodConfig], tuple[float, float]] | None = None
     proximal: bool = False
     ignores: frozenset[str] = frozenset()
     personalizes: bool = True
