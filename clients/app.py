@@ -40,7 +40,8 @@ def train(message: Message, context: Context) -> Message:
         # Before anything of them is drawn, so that no crash leaves a release without a charge.
         there = charging.admitted(problem, theta, users, order.round, store)
         if not len(there):
-            return wire.sum_reply(message, wire.Sum(order.chunk, {}, 0.0, 0, [], "", len(users)))
+            nothing = wire.Sum(order.chunk, {}, 0.0, 0, [], "", spent=len(users))
+            return wire.sum_reply(message, nothing)
         reply = contribution(problem, theta, there, order, store, made)
         return wire.sum_reply(message, reply._replace(spent=len(users) - len(there)))
 
