@@ -71,6 +71,13 @@ def _check_user(method: Method, config: Config) -> None:
             " may not depend on his data, since the sum of the weights would tell of it; set"
             " federation.weighting = 'uniform'"
         )
+    cap, given = config.validation.max_norm, config.privacy
+    if cap and (given.mechanism == "local" or given.adaptive_quantile or cap <= given.clip):
+        raise ConfigError(
+            f"validation.max-norm = {cap:g} with privacy.unit = 'user': a chunk of users that is"
+            " refused for its norm takes all of them away for what one has sent, which no clip of"
+            " one user covers; set validation.max-norm = 0, the clip bounds them already"
+        )
     if method.weighs:
         raise ConfigError(
             f"method.name = {name!r} weighs users by their data, which privacy.unit = 'user' does"

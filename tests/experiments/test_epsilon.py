@@ -100,6 +100,7 @@ def test_users_are_counted_from_one() -> None:
         ({"privacy__unit": "example", "method__name": "maml"}, "privacy.unit = 'example'"),
         ({"method__name": "metaadapt"}, "weighs users by their data"),
         ({"federation__weighting": "examples"}, "federation.weighting = 'examples'"),
+        ({"validation__max_norm": 0.5}, "validation.max-norm = 0.5"),
         ({"robust__rule": "median"}, "robust.rule = 'median'"),
     ],
 )
