@@ -27,8 +27,9 @@ from fedmeta.data.store import UserStore
 from fedmeta.outer import ServerState
 from fedmeta.types import Params
 from strategies.events import RoundDone
+from strategies.trust import Trust, read_back, written
 
-FORMAT = 1
+FORMAT = 2
 KEEP = 2
 STATE, MANIFEST = "state.safetensors", "manifest.json"
 
@@ -44,11 +45,13 @@ class Progress(NamedTuple):
         state: the server's.
         best: value, round and parameters of the best round by validation users.
         history: one entry for each round.
+        trust: what is remembered of the users' conduct.
     """
 
     state: ServerState
     best: tuple[float, int, Params]
     history: list[RoundDone]
+    trust: Trust = Trust()
 
 
 def write(folder: Path, progress: Progress, settings: Mapping[str, Scalar]) -> None:
@@ -69,6 +72,7 @@ def write(folder: Path, progress: Progress, settings: Mapping[str, Scalar]) -> N
         "round": number,
         "best": {"value": progress.best[0], "round": progress.best[1]},
         "history": [list(event) for event in progress.history],
+        "trust": written(progress.trust),
         "settings": dict(settings),
         "versions": versions(),
         "state": {"sha256": hashlib.sha256(state).hexdigest(), "bytes": len(state)},
@@ -233,7 +237,7 @@ def _progress(tensors: dict[str, Tensor], body: dict[str, Any]) -> Progress:
     history = [RoundDone(*event) for event in body["history"]]
     value, number = body["best"]["value"], body["best"]["round"]
     state = ServerState(body["round"], meta, outer, carried)
-    return Progress(state, (value, number, best), history)
+    return Progress(state, (value, number, best), history, read_back(body["trust"]))
 
 
 def _digest(body: Mapping[str, Any]) -> str:
