@@ -19,7 +19,8 @@ from fedmeta.population import populate
 from fedmeta.privacy.accounting import Beside, beside
 from fedmeta.privacy.calibration import noise_for
 from fedmeta.privacy.claim import as_json, claimed
-from fedmeta.privacy.event import Charge, Privacy, plan
+from fedmeta.privacy.event import Charge, Privacy
+from fedmeta.privacy.plan import plan
 from fedmeta.privacy.refusals import check_settings, checked, in_the_clear
 
 TARGETS = (1.0, 2.0, 4.0, 8.0)

@@ -130,13 +130,11 @@ class Method:
         cost: bytes and gradients in comparison with FedAvg, in words.
         splits: whether training needs disjoint support and query sets; a method that does not
             trains on all examples of a user.
-        general: whether its un-adapted model is made to be used as it is, so that it may stand
-            for one model for all.
+        general: whether its un-adapted model is made to be used as it is, as one model for all.
         start: all that the server holds, from a :class:`Setup`; None: the head.
         own: what a newcomer owns before his first round, from the server's parameters.
         predict: logits of the query where they are not the head's at the adapted parameters.
-        finish: ``(mean contribution, server's parameters) -> mean contribution``, on the server
-            before its outer step.
+        finish: ``(mean contribution, server's parameters) -> mean contribution`` to step by.
         statistics: prefixes of what the server moves by just what ``finish`` gives.
         generator: how the server makes what each training user is sent; None: all are sent the
             server's parameters. What users return is then not summed before the server has it.
@@ -153,10 +151,9 @@ class Method:
             `names` (that a class number means the same to every user).
         head: the only head it works with, which `head.name = auto` then takes; None: any.
         private: what a training user sends under example-level privacy, where his examples can be
-            met through noised gradients alone (see :mod:`fedmeta.privacy.noisy`); None: the
-            method asks for more than the sum of a gradient of each example.
-        weighs: whether the weight of a user depends on his data; the sum of weights then tells
-            of him too, and a bound on his contribution does not bound his effect on the mean.
+            met through noised gradients alone (:mod:`fedmeta.privacy.noisy`); None: it cannot.
+        weighs: whether the weight of a user depends on his data: the sum of weights then tells of
+            him too.
         shares: where it weighs, the least and the most that a user's share can be: a server
             refuses others.
         proximal: whether the inner loop is held near theta with weight ``method.mu``.

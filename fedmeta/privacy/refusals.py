@@ -5,8 +5,9 @@ from fedmeta.data.store import UserStore
 from fedmeta.device_rules import active
 from fedmeta.methods import Method
 from fedmeta.population import Population
-from fedmeta.privacy.event import OFF, Privacy, plan
+from fedmeta.privacy.event import OFF, Privacy
 from fedmeta.privacy.example_refusals import check_example
+from fedmeta.privacy.plan import plan
 from fedmeta.public import is_private
 
 

@@ -8,7 +8,8 @@ from experiments import epsilon as command
 from experiments import tables
 from fedmeta.config import Config, ConfigError, parse
 from fedmeta.privacy import accounting
-from fedmeta.privacy.event import Event, plan
+from fedmeta.privacy.event import Event
+from fedmeta.privacy.plan import plan
 from tests.experiments.runs import TINY
 
 

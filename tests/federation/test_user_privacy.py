@@ -16,7 +16,7 @@ import clients.app
 from clients import wire
 from experiments.backends.inline import InlineGrid
 from experiments.summary import weights_sha256
-from fedmeta import loop
+from fedmeta import cohort, loop
 from fedmeta.config import ConfigError, flatten, parse
 from fedmeta.methods import METHODS
 from fedmeta.outer import begin
@@ -229,14 +229,15 @@ def test_under_local_noise_a_failure_and_an_order_change_nothing(
     told = reply(run.privacy.clip)
     for clip in (0.0, 1e9):
         assert all(np.array_equal(told.total[n], v) for n, v in reply(clip).total.items())
-    before = clients.app.cohort.contribute
+    before = cohort.contribute
 
     def raises(*given: Any, **more: Any) -> Update:
         if len(given[3].support.weight) > 1:
             raise ValueError("a batch with a bad user")
-        return before(*given, **more)
+        found: Update = before(*given, **more)
+        return found
 
-    monkeypatch.setattr(clients.app.cohort, "contribute", raises)
+    monkeypatch.setattr(cohort, "contribute", raises)
     failed = reply(run.privacy.clip)
     assert failed._replace(total={}) == told._replace(total={})
 

@@ -14,7 +14,8 @@ from experiments.simulate import Run, _go_on, simulate
 from fedmeta.config import Config, ConfigError, parse
 from fedmeta.privacy.accounting import epsilon
 from fedmeta.privacy.claim import check_budget, claimed, sentence
-from fedmeta.privacy.event import Privacy, plan
+from fedmeta.privacy.event import Privacy
+from fedmeta.privacy.plan import plan
 from fedmeta.problem import build, initial
 from tests.experiments.runs import TINY, rounds_of
 

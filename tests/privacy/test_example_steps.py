@@ -11,8 +11,8 @@ from fedmeta import loop
 from fedmeta.privacy import example
 from fedmeta.privacy.chance import SECURE, seeded
 from fedmeta.privacy.clipping import by_examples, by_factors
-from fedmeta.privacy.event import plan
 from fedmeta.privacy.noisy import Source
+from fedmeta.privacy.plan import plan
 from tests.engine.cases import distance, flat
 from tests.federation.runs import over_inline
 from tests.privacy.doors import met, private, start, users, written_out

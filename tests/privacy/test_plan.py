@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from fedmeta.config import Config, ConfigError, parse
-from fedmeta.privacy.event import OFF, Event, plan
+from fedmeta.privacy.event import OFF, Event
+from fedmeta.privacy.plan import plan
 
 USERS = 1000
 
