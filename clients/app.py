@@ -41,7 +41,8 @@ def train(message: Message, context: Context) -> Message:
         run = charging.run_of(context)
         there = charging.admitted(problem, theta, users, order.round, store, run)
         if not len(there):
-            return wire.sum_reply(message, wire.Sum(order.chunk, {}, 0.0, 0, [], "", len(users)))
+            nothing = wire.Sum(order.chunk, {}, 0.0, 0, [], "", spent=len(users))
+            return wire.sum_reply(message, nothing)
         reply = contribution(problem, theta, there, order, store, made)
         return wire.sum_reply(message, reply._replace(spent=len(users) - len(there)))
 

@@ -173,7 +173,7 @@ def test_what_has_no_mean_of_directions_is_refused(values: dict[str, Any], messa
 @pytest.mark.parametrize("unit", ["user", "example"])
 def test_privacy_is_refused(unit: str) -> None:
     with pytest.raises(ConfigError, match=f"privacy.unit = '{unit}': the noise is made for a sum"):
-        problem(method__name="reptile", privacy__unit=unit)
+        problem(method__name="reptile", privacy__unit=unit, privacy__noise_multiplier=1.0)
 
 
 def test_too_few_replies_end_the_run() -> None:
