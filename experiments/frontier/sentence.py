@@ -109,11 +109,7 @@ def _federation(points: Sequence[Point], metric: Metric) -> str:
     if not name:
         return f"no personalizing method that needs federation was run at {stop['epsilon']}"
     found = stop["methods"][name]["over_local"]
-    where = (
-        "does not pay even without privacy"
-        if last < 0
-        else f"stops paying at epsilon {stop['epsilon']}"
-    )
+    where = _where(last, stop)
     return (
         f"taking part {where}: {name}, the best there for validation users, is"
         f" {amount(metric, found['mean'])} {_spread(metric, found)} against local training, which"
@@ -135,15 +131,16 @@ def _personal(points: Sequence[Point], metric: Metric) -> str:
     held = stop["methods"][name]["over_one_model"] if name else None
     if held is None:
         return f"at {stop['epsilon']} there is no one model for all to hold personalizing against"
-    where = (
-        "does not pay even without privacy"
-        if last < 0
-        else f"stops paying at epsilon {stop['epsilon']}"
-    )
+    where = _where(last, stop)
     return (
         f"personalizing {where}: {name} is {amount(metric, held['mean'])}"
         f" {_spread(metric, held)} against {stop['reference']}, the best one model for all there"
     )
+
+
+def _where(last: int, stop: Point) -> str:
+    stops = f"stops paying at epsilon {stop['epsilon']}"
+    return "does not pay even without privacy" if last < 0 else stops
 
 
 def _spread(metric: Metric, found: dict[str, Any]) -> str:
