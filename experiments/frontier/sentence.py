@@ -1,7 +1,7 @@
 """Which method keeps most of its gain at which epsilon, and where personalization stops paying."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from fedmeta.metrics import Metric
@@ -68,8 +68,8 @@ def preferred(point: Point, metric: Metric, federated: bool) -> str:
     return max(known, key=lambda name: known[name], default="")
 
 
-def pays_to(points: Sequence[Point], metric: Metric, over: str, federated: bool) -> int:
-    """The last point, from infinity down, to which the preferred method gains at all; -1: none.
+def pays_at(points: Sequence[Point], metric: Metric, over: str, federated: bool) -> list[int]:
+    """The points at which the method that validation users prefer gains for sure.
 
     Args:
         points: from infinity down.
@@ -77,12 +77,13 @@ def pays_to(points: Sequence[Point], metric: Metric, over: str, federated: bool)
         over: `over_local` or `over_one_model`.
         federated: whether only methods that need the federation are looked at.
     """
+    found = []
     for at, point in enumerate(points):
         name = preferred(point, metric, federated)
-        found = point["methods"][name][over] if name else None
-        if found is None or not found["ci95"][0] > 0:
-            return at - 1
-    return len(points) - 1
+        gain = point["methods"][name][over] if name else None
+        if gain is not None and gain["ci95"][0] > 0:
+            found.append(at)
+    return found
 
 
 def _keeps(points: Sequence[Point], metric: Metric) -> str:
@@ -98,49 +99,50 @@ def _keeps(points: Sequence[Point], metric: Metric) -> str:
 
 
 def _federation(points: Sequence[Point], metric: Metric) -> str:
-    last = pays_to(points, metric, "over_local", federated=True)
-    if last == len(points) - 1:
-        return (
-            "taking part pays at every epsilon that was tried, against local training, which costs"
-            " no privacy"
-        )
-    stop = points[last + 1]
-    name = preferred(stop, metric, federated=True)
-    if not name:
-        return f"no personalizing method that needs federation was run at {stop['epsilon']}"
-    found = stop["methods"][name]["over_local"]
-    where = _where(last, stop)
-    return (
-        f"taking part {where}: {name}, the best there for validation users, is"
-        f" {amount(metric, found['mean'])} {_spread(metric, found)} against local training, which"
-        " costs no privacy"
-    )
+    against = "local training, which costs no privacy"
+    return _pays("taking part", points, metric, "over_local", True, lambda point: against)
 
 
 def _personal(points: Sequence[Point], metric: Metric) -> str:
-    last = pays_to(points, metric, "over_one_model", federated=False)
-    if last == len(points) - 1:
-        name = preferred(points[-1], metric, federated=False)
-        found = points[-1]["methods"][name]["over_one_model"]
-        return (
-            "personalizing pays at every epsilon against the best one model for all of the same"
-            f" epsilon ({amount(metric, found['mean'])} by {name} at {points[-1]['epsilon']})"
-        )
-    stop = points[last + 1]
-    name = preferred(stop, metric, federated=False)
-    held = stop["methods"][name]["over_one_model"] if name else None
-    if held is None:
-        return f"at {stop['epsilon']} there is no one model for all to hold personalizing against"
-    where = _where(last, stop)
+    def against(point: Point) -> str:
+        return f"{point['reference']}, the best one model for all of the same epsilon"
+
+    return _pays("personalizing", points, metric, "over_one_model", False, against)
+
+
+def _pays(
+    what: str,
+    points: Sequence[Point],
+    metric: Metric,
+    over: str,
+    federated: bool,
+    against: Callable[[Point], str],
+) -> str:
+    """Where it pays, where it stops, and by how much at the first point where it does not.
+
+    Where it pays everywhere, by how much at the smallest epsilon.
+    """
+    paying = pays_at(points, metric, over, federated)
+    names = [point["epsilon"] for point in points]
+    rest = [at for at in range(len(points)) if at not in paying]
+    at = rest[0] if rest else len(points) - 1
+    if not rest:
+        where = "pays at every epsilon that was tried"
+    elif not paying:
+        where = "pays at no epsilon that was tried, nor without privacy"
+    elif paying[-1] < rest[0]:
+        where = f"stops paying at epsilon {names[at]}"
+    else:
+        yes, no = (", ".join(names[one] for one in some) for some in (paying, rest))
+        where = f"pays at epsilon {yes} and not at {no}"
+    name = preferred(points[at], metric, federated)
+    found = points[at]["methods"][name][over] if name else None
+    if found is None:
+        return f"{what} {where} (at {names[at]} nothing was run to hold against each other)"
     return (
-        f"personalizing {where}: {name} is {amount(metric, held['mean'])}"
-        f" {_spread(metric, held)} against {stop['reference']}, the best one model for all there"
+        f"{what} {where}: at {names[at]} {name}, the best there for validation users, is"
+        f" {amount(metric, found['mean'])} {_spread(metric, found)} against {against(points[at])}"
     )
-
-
-def _where(last: int, stop: Point) -> str:
-    stops = f"stops paying at epsilon {stop['epsilon']}"
-    return "does not pay even without privacy" if last < 0 else stops
 
 
 def _spread(metric: Metric, found: dict[str, Any]) -> str:

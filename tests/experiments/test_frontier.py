@@ -211,11 +211,11 @@ def test_the_sentence() -> None:
     assert "reptile keeps most of its gain over local training down to epsilon 2" in said
     assert "(+11.0 points of +20.0 points)" in said  # 0.55 of it; 0.04 at epsilon 1 is a fifth
     # Of those that need federation fedavg-ft is the better one there: 0.4 against 0.3.
-    assert "stops paying at epsilon 0.5: fedavg-ft, the best there for validation users" in said
+    assert "taking part stops paying at epsilon 0.5: at 0.5 fedavg-ft, the best there" in said
     assert "is -20.0 points" in said
     # At 0.5 local is best for validation users, and still better than one model for all.
-    assert "personalizing pays at every epsilon" in said
-    assert "(+10.0 points by local at 0.5)" in said
+    assert "personalizing pays at every epsilon that was tried: at 0.5 local" in said
+    assert "is +10.0 points (95 % interval +10.0 points to +10.0 points) against fedavg" in said
     row = found["points"][-1]["methods"]["reptile"]
     assert row["hurt_share"] == 1
     assert row["over_local"]["mean"] == pytest.approx(-0.3)
@@ -228,8 +228,11 @@ def test_other_sentences() -> None:
     )
     said = made({math.inf: -0.1, 8.0: -0.1}, one=0.9)["sentence"]
     assert "no method keeps most of a gain" in said
-    assert "taking part does not pay even without privacy" in said
-    assert "personalizing does not pay even without privacy: fedavg-ft is -29.5 points" in said
+    assert "taking part pays at no epsilon that was tried, nor without privacy: at infinity" in said
+    assert "personalizing pays at no epsilon that was tried" in said
+    assert "fedavg-ft, the best there for validation users, is -29.5 points" in said
+    said = made({math.inf: 0.2, 8.0: -0.3, 2.0: 0.1})["sentence"]
+    assert "taking part pays at epsilon infinity, 2 and not at 8: at 8 fedavg-ft" in said
 
 
 def test_a_gain_that_is_not_sure_is_not_kept() -> None:
