@@ -202,6 +202,13 @@ def _central(config: Config, users: int) -> Privacy:
             )
         noise, count_noise = (s * expected / declared for s in (noise, count_noise))
     charged = given.sampling_rate if declared and given.sampling_rate else rate
+    everybody = declared / charged if declared else 0.0
+    if given.delta * everybody > 1 + 1e-9:
+        raise ConfigError(
+            f"privacy.delta = {given.delta:g}: {declared} users per round at a rate of {charged:g}"
+            f" are a deployment with {everybody:,.0f} users, and with so many it may be at most"
+            f" {1 / everybody:.3g}; use {0.1 / everybody:.1g} or less, or declare what there is"
+        )
     return Privacy(
         unit="user",
         mechanism="gaussian",
