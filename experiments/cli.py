@@ -11,6 +11,7 @@ import typer
 from experiments import settings
 from experiments.attack.command import attack
 from experiments.bench.command import app as bench
+from experiments.frontier.command import frontier
 from experiments.options import (
     AsJson,
     Backend,
@@ -184,6 +185,7 @@ def reproduce(
 
 app.command()(sweep)
 app.command()(attack)
+app.command()(frontier)
 app.add_typer(bench, name="bench")
 
 

@@ -17,7 +17,7 @@ from fedmeta.heads import HEADS
 from fedmeta.methods import METHODS
 from fedmeta.population import populate
 from fedmeta.privacy.accounting import Beside, beside
-from fedmeta.privacy.calibration import noise_for
+from fedmeta.privacy.calibration import factor_for
 from fedmeta.privacy.claim import as_json, claimed
 from fedmeta.privacy.event import Charge, Privacy
 from fedmeta.privacy.plan import plan
@@ -67,7 +67,7 @@ def query(config: Config, users: int | None = None) -> dict[str, Any]:
         "noise_multiplier": privacy.noise_multiplier,
         "clip": privacy.clip,
         "noise_for": {} if privacy.broken else _needed(config, privacy, charge),
-        "heads": _heads(config, privacy, width, classes),
+        "heads": heads(config, privacy, width, classes),
         "largest_head": int((1 / over_clip(config, privacy, 1)) ** 2),
         "data_checked": users is None,
     }
@@ -106,23 +106,17 @@ def _mechanism(config: Config, users: int | None) -> tuple[Privacy, int, int]:
 
 def _needed(config: Config, privacy: Privacy, charge: Charge) -> dict[str, float]:
     """Noise multiplier for each target. All noises of a mechanism are in proportion to it."""
-
-    def scaled(factor: float) -> Charge:
-        return tuple(
-            tuple(e._replace(noise_multiplier=factor * e.noise_multiplier) for e in part)
-            for part in charge
-        )
-
     if not any(charge):
         return {}
     delta = config.privacy.delta
     return {
-        f"{target:g}": noise_for(target, delta, scaled) * privacy.noise_multiplier
+        f"{target:g}": factor_for(target, delta, charge) * privacy.noise_multiplier
         for target in TARGETS
     }
 
 
-def _heads(config: Config, privacy: Privacy, width: int, classes: int) -> list[dict[str, Any]]:
+def heads(config: Config, privacy: Privacy, width: int, classes: int) -> list[dict[str, Any]]:
+    """Noise over clip by head, for heads on so many features: a row each."""
     rows = []
     for name, hidden in HEAD_SIZES:
         head = HEADS[name](width, classes, hidden=hidden or 1, experts=config.head.experts)

@@ -7,6 +7,9 @@ from typing import Any
 
 from fedmeta.config import Config, ConfigError, flatten, known_keys, parse
 
+FRONTIER = "frontier"
+"""The table of a file that holds the axes of a frontier."""
+
 
 def read(
     path: Path | None, sets: Iterable[str] = (), flags: Mapping[str, Any] | None = None
@@ -22,10 +25,23 @@ def read(
     Raises:
         ConfigError: a missing or malformed file, or settings that do not fit.
     """
-    values = flatten(parse(_file(path))) if path else {}
+    file = _file(path) if path else {}
+    values = flatten(parse({key: value for key, value in file.items() if key != FRONTIER}))
     values |= dict(_pair(text) for text in sets)
     values |= {key: value for key, value in (flags or {}).items() if value is not None}
     return parse(values)
+
+
+def frontier(path: Path | None) -> dict[str, Any]:
+    """The table of ``fedmeta frontier`` in a config, which no other command reads.
+
+    Raises:
+        ConfigError: a missing or malformed file.
+    """
+    table = (_file(path) if path else {}).get(FRONTIER, {})
+    if not isinstance(table, dict):
+        raise ConfigError(f"{FRONTIER} = {table!r}: expected a table, [{FRONTIER}]")
+    return table
 
 
 def left(folder: Path | None) -> Path | None:

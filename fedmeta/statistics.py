@@ -61,7 +61,6 @@ def describe(metric: Metric, scores: Values) -> dict[str, float]:
         an error is the high one.
     """
     value, second, loss, count = scores
-    worst = np.sort(metric.sign * value)[: max(1, round(len(value) / 10))]
     return {
         f"{metric.name}_macro": float(value.mean()),
         f"{metric.name}_micro": float((value * count).sum() / count.sum()),
@@ -69,8 +68,14 @@ def describe(metric: Metric, scores: Values) -> dict[str, float]:
         "loss_macro": float(loss.mean()),
         "median": float(np.median(value)),
         "p10": float(metric.sign * np.percentile(metric.sign * value, 10)),
-        "worst_decile": float(metric.sign * worst.mean()),
+        "worst_decile": worst_decile(metric, value),
     }
+
+
+def worst_decile(metric: Metric, value: Values) -> float:
+    """Mean of the tenth of the users who are worst off."""
+    worst = np.sort(metric.sign * value)[: max(1, round(len(value) / 10))]
+    return float(metric.sign * worst.mean())
 
 
 def gain(metric: Metric, before: Values, after: Values) -> Values:

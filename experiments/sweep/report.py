@@ -8,15 +8,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from experiments import drawing
 from experiments.sweep.points import Swept
 from fedmeta.methods import METHODS
-
-COLOURS = (
-    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#7F7F7F",
-)  # fmt: skip
-"""Told apart with any colour vision (Okabe and Ito 2008, their yellow replaced by a grey)."""
-MARKERS = "osD^vPX*<>"
-LINES = ("-", "--", "-.", ":")
 
 
 def shown(panel: dict[str, Any]) -> list[str]:
@@ -61,7 +55,6 @@ def _cell(row: dict[str, Any], scale: int, digits: int) -> str:
 
 def draw(folder: Path, content: dict[str, Any]) -> None:
     """``sweep.svg`` and ``sweep.png``: gains with 95 % intervals; filled where they are sure."""
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 
     panels = content["panels"]
@@ -77,12 +70,18 @@ def draw(folder: Path, content: dict[str, Any]) -> None:
         for at, name in enumerate(names):
             rows = [point["methods"][name] for point in panel["points"]]
             shift = 0.05 * step * (at - (len(names) - 1) / 2)  # so that no interval hides another
-            _line(axis, [x + shift for x in places], rows, at, name, 100 if percent else 1)
+            drawing.line(
+                axis,
+                [x + shift for x in places],
+                [_scaled(row, 100 if percent else 1) for row in rows],
+                at,
+                f"{name} ({METHODS[name].family})",
+                [row["pays"] for row in rows],
+            )
         axis.set_xticks(places, labels)
         axis.set_xlabel(panel["key"])
         axis.set_title(panel["title"], fontsize=10)
-        axis.grid(axis="y", color="0.9", linewidth=0.6)
-        axis.spines[["top", "right"]].set_visible(False)
+        drawing.plain(axis)
     unit = "points" if percent else content["measure"]
     axes[0].set_ylabel(f"gain over one model for all, {unit}")
     handles, labels = axes[0].get_legend_handles_labels()
@@ -90,30 +89,14 @@ def draw(folder: Path, content: dict[str, Any]) -> None:
         handles, labels, loc="outside right upper", frameon=False, fontsize=8, title_fontsize=8,
         title="filled: the whole 95 % interval\nis above zero", alignment="left",
     )  # fmt: skip
-    # The same sweep gives the same file: no date, no random ids.
-    with mpl.rc_context({"svg.hashsalt": "fedmeta", "svg.fonttype": "none"}):
-        figure.savefig(folder / "sweep.svg", metadata={"Date": None})
-    figure.savefig(folder / "sweep.png", dpi=150)
+    drawing.save(figure, folder, "sweep")
 
 
-def _line(
-    axis: Any, places: list[float], rows: list[dict[str, Any]], at: int, name: str, scale: int
-) -> None:
-    known = [(x, row) for x, row in zip(places, rows, strict=True) if row["gain"] is not None]
-    x = [place for place, _ in known]
-    y = [scale * row["gain"] for _, row in known]
-    below = [scale * (row["gain"] - row["ci95"][0]) for _, row in known]
-    above = [scale * (row["ci95"][1] - row["gain"]) for _, row in known]
-    colour, marker = COLOURS[at % len(COLOURS)], MARKERS[at % len(MARKERS)]
-    line = LINES[at // len(COLOURS) % len(LINES)]
-    axis.errorbar(
-        x, y, yerr=[below, above], color=colour, linestyle=line, linewidth=1.4, capsize=2,
-        elinewidth=0.9,
-    )  # fmt: skip
-    faces = [colour if row["pays"] else "white" for _, row in known]
-    axis.scatter(x, y, c=faces, edgecolors=colour, marker=marker, s=30, zorder=3)
-    label = f"{name} ({METHODS[name].family})"
-    axis.plot([], [], color=colour, marker=marker, linestyle=line, label=label)
+def _scaled(row: dict[str, Any], scale: int) -> tuple[float, tuple[float, float]] | None:
+    if row["gain"] is None:
+        return None
+    low, high = row["ci95"]
+    return scale * row["gain"], (scale * low, scale * high)
 
 
 def _places(values: list[str]) -> tuple[list[float], list[str]]:

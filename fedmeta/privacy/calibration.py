@@ -46,6 +46,22 @@ def noise_for(target: float, delta: float, charge_of: Callable[[float], Charge])
     return math.exp(enough)
 
 
+def factor_for(target: float, delta: float, charge: Charge) -> float:
+    """What all noises of a charge are to be multiplied by, so that it costs at most ``target``.
+
+    Raises:
+        ValueError: as :func:`noise_for`.
+    """
+
+    def scaled(factor: float) -> Charge:
+        return tuple(
+            tuple(e._replace(noise_multiplier=factor * e.noise_multiplier) for e in part)
+            for part in charge
+        )
+
+    return noise_for(target, delta, scaled)
+
+
 def times_within(budget: float, delta: float, charge_of: Callable[[int], Charge]) -> int:
     """How often something may be charged within a budget; 0 where once is too often.
 

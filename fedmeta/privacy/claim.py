@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 from fedmeta.config import Config, ConfigError
 from fedmeta.methods import METHODS
 from fedmeta.privacy.accounting import epsilon
-from fedmeta.privacy.calibration import noise_for, times_within
-from fedmeta.privacy.event import Charge, Privacy
+from fedmeta.privacy.calibration import factor_for, times_within
+from fedmeta.privacy.event import Privacy
 
 
 class Claim(NamedTuple):
@@ -103,14 +103,7 @@ def check_budget(config: Config, privacy: Privacy) -> None:
     cost = epsilon(privacy.events(rounds), delta)
     if cost <= budget:
         return
-
-    def scaled(factor: float) -> Charge:
-        return tuple(
-            tuple(e._replace(noise_multiplier=factor * e.noise_multiplier) for e in part)
-            for part in privacy.events(rounds)
-        )
-
-    noise = noise_for(budget, delta, scaled) * privacy.noise_multiplier
+    noise = factor_for(budget, delta, privacy.events(rounds)) * privacy.noise_multiplier
     lasts = times_within(budget, delta, privacy.events)
     fewer = f" or federation.rounds = {lasts}" if privacy.unit == "user" and lasts else ""
     raise ConfigError(

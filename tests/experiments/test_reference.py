@@ -9,7 +9,8 @@ import pytest
 
 from experiments.reference import PAGE, render
 from experiments.reproduce import CONFIGS
-from fedmeta.config import known_keys, parse
+from experiments.settings import read
+from fedmeta.config import known_keys
 from tests.experiments.runs import Result, sets
 
 FILES = sorted(CONFIGS.glob("*.toml"))
@@ -33,7 +34,7 @@ def test_every_key_is_explained(key: str) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_config_parses(path: Path) -> None:
     values = tomllib.loads(path.read_text(encoding="utf-8"))
-    assert parse(values).data.source == values["data"]["source"]
+    assert read(path).data.source == values["data"]["source"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -41,7 +42,7 @@ def test_config_runs(
     path: Path, request: pytest.FixtureRequest, fedmeta: Callable[..., Result]
 ) -> None:
     """Two rounds with a tiny backbone, where the data are at hand."""
-    source = parse(tomllib.loads(path.read_text(encoding="utf-8"))).data.source
+    source = read(path).data.source
     given: dict[str, Any] = {
         "federation__rounds": 2,
         "data__source": source,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from experiments.drawing import COLOURS
 from experiments.sweep import points, report
 from fedmeta.methods import METHODS
 from tests.experiments.runs import TINY, Result, sets, strict
@@ -113,4 +114,4 @@ def test_from_where_on_a_method_pays() -> None:
     assert report.pays_from(panel(False, True, True), "maml") == "from 0.5"
     assert report.pays_from(panel(True, False, True), "maml") == "from 1"
     assert report.pays_from(panel(True, True, False), "maml") == "not at the end"
-    assert len(set(report.COLOURS)) >= len(points.usual())
+    assert len(set(COLOURS)) >= len(points.usual())

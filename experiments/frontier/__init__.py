@@ -1,0 +1,1 @@
+"""What privacy costs in utility: methods, mechanisms and epsilons on the same users."""
