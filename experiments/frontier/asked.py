@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from fedmeta.config import ConfigError
 from fedmeta.methods import METHODS
-from fedmeta.privacy.event import MECHANISMS
+from fedmeta.privacy.plan import MECHANISMS
 
 FILE = "plan.json"
 NAMED = tuple("/".join(pair) for pair in MECHANISMS)
