@@ -10,6 +10,7 @@ import typer
 
 from experiments import settings
 from experiments.attack.command import attack
+from experiments.audit.command import audit
 from experiments.bench.command import app as bench
 from experiments.options import (
     AsJson,
@@ -184,6 +185,7 @@ def reproduce(
 
 app.command()(sweep)
 app.command()(attack)
+app.command()(audit)
 app.add_typer(bench, name="bench")
 
 

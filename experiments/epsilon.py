@@ -50,7 +50,7 @@ def query(config: Config, users: int | None = None) -> dict[str, Any]:
         raise ConfigError(
             f"method.name = {config.method.name!r}: expected one of {', '.join(METHODS)}"
         )
-    privacy, width, classes = _mechanism(config, users)
+    privacy, width, classes = mechanism_of(config, users)
     claim = claimed(config, privacy)
     charge = privacy.events(config.federation.rounds)
     delta = config.privacy.delta
@@ -84,7 +84,8 @@ def over_clip(config: Config, privacy: Privacy, size: int) -> float:
     return share / (privacy.expected if privacy.mechanism != "local" else privacy.expected**0.5)
 
 
-def _mechanism(config: Config, users: int | None) -> tuple[Privacy, int, int]:
+def mechanism_of(config: Config, users: int | None) -> tuple[Privacy, int, int]:
+    """The mechanism of a config, the width of the features and the classes; see :func:`query`."""
     if users is not None:
         return plan(config, users), WIDTH, CLASSES
     store = load(config.data)
