@@ -118,9 +118,10 @@ def prepared(config: Config, privacy: Privacy, count: int) -> Setting:
             f"--canaries {count}: expected 20 to 1 / privacy.delta ="
             f" {1 / config.privacy.delta:.0f}; 2000 show a third of the noise at epsilon 2"
         )
-    rounds = privacy.times(config.federation.rounds) if privacy.by == "user" else 0
     if privacy.unit == "example":
-        problem, seen = _examples(config, count), (_seen(config, rounds),)
+        problem, rounds = _examples(config, count), privacy.times(config.federation.rounds)
+        # Of a method with a query set, its gradient: the last that is charged.
+        seen = problem.privacy.events(rounds)[-1][-1:]
     else:
         problem, rounds = _users(config, privacy, count), config.federation.rounds
         seen = tuple(e for part in problem.privacy.events(rounds) for e in part)
@@ -214,10 +215,3 @@ def _splits(config: Config) -> bool:
 
 def _outer(config: Config) -> bool:
     return config.privacy.unit == "example" and _splits(config)
-
-
-def _seen(config: Config, rounds: int) -> Event:
-    found = terms(config, METHODS[config.method.name])
-    if _splits(config):
-        return Event(found.multiplier, 1.0, rounds)
-    return Event(found.multiplier, found.rate, found.steps * rounds)

@@ -55,7 +55,7 @@ def unclipped(patch: pytest.MonkeyPatch) -> None:
 def noised_then_clipped(patch: pytest.MonkeyPatch) -> None:
     """The noised sum is clipped, and what it is a sum of is not."""
     unclipped(patch)
-    true_mean, true_noised = world.mean_of, noisy.Noisy.noised
+    true_mean, true_noised = rounds.mean_of, noisy.Noisy.noised
 
     def mean_of(problem: Any, *rest: Any) -> Any:
         found = true_mean(problem, *rest)
