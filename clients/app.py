@@ -38,10 +38,10 @@ def train(message: Message, context: Context) -> Message:
         store = memory.folder_of(context)
         made = wire.params(wire.read_made(message), problem.population.features.device)
         # Before anything of them is drawn, so that no crash leaves a release without a charge.
-        run = charging.run_of(context)
-        there = charging.admitted(problem, theta, users, order.round, store, run)
+        there = charging.admitted(problem, theta, users, order.round, store)
         if not len(there):
-            return wire.sum_reply(message, wire.Sum(order.chunk, {}, 0.0, 0, [], "", len(users)))
+            nothing = wire.Sum(order.chunk, {}, 0.0, 0, [], "", spent=len(users))
+            return wire.sum_reply(message, nothing)
         reply = contribution(problem, theta, there, order, store, made)
         return wire.sum_reply(message, reply._replace(spent=len(users) - len(there)))
 
@@ -128,7 +128,8 @@ def _noised(total: wire.Sum, noise: Params, users: int) -> wire.Sum:
         name: value.numpy() + total.total.get(name, np.float64(0.0))
         for name, value in noise.items()
     }
-    return total._replace(total=summed, weight=float(users), users=users, failed=[], reason="")
+    # Nor that anything was computed again, which happens where somebody's data raise.
+    return wire.Sum(total.chunk, summed, float(users), users, [], "")
 
 
 def _together(parts: list[torch.Tensor], apart: bool) -> torch.Tensor:
@@ -162,12 +163,24 @@ def _update(
             gram,
             memory=own,
             apart=loop.apart(problem),
-            clip=Clip(order.clip, problem.privacy.quantile > 0) if order.clip else None,
+            clip=_clip(problem, order),
         )
     if update.kept:
         there = [name for name, finite in zip(ids, update.finite.tolist(), strict=True) if finite]
         memory.save(store, there, order.round, update.kept)
     return update
+
+
+def _clip(problem: Problem, order: wire.Order) -> Clip | None:
+    """The bound on what each user sends.
+
+    Only one that adapts is the server's to tell; one that does not is in the settings, to which
+    the noise belongs, and no order widens it.
+    """
+    privacy = problem.privacy
+    if not privacy.guards_users:
+        return None
+    return Clip(order.clip, counts=True) if privacy.quantile else Clip(privacy.clip)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-from flwr.app import Context
 from numpy.typing import NDArray
 
 from clients import ledger
@@ -16,18 +15,12 @@ DECISIVE = ("data", "backbone", "head", "method", "federation", "privacy")
 """Sections that decide what a user sends, given the server's parameters."""
 
 
-def run_of(context: Context) -> str:
-    """What the draws of a run are known by."""
-    return str(context.run_id)
-
-
 def admitted(
     problem: Problem,
     theta: Params,
     users: NDArray[np.int64],
     round_number: int,
     store: Path,
-    run: str,
 ) -> NDArray[np.int64]:
     """The users who may answer; they have paid, on disk, whatever becomes of their answer.
 
@@ -41,9 +34,7 @@ def admitted(
         return users
     ids = [problem.population.store.ids[user] for user in users]
     return users[
-        ledger.charge(
-            store, ids, _release(problem, theta, round_number, run), _budget(problem.config)
-        )
+        ledger.charge(store, ids, _release(problem, theta, round_number), _budget(problem.config))
     ]
 
 
@@ -54,6 +45,7 @@ def pay(
     round_number: int,
     folder: Path,
     fresh: bool,
+    carried: Params | None = None,
 ) -> None:
     """Charge for what a server is about to release for its users.
 
@@ -64,6 +56,7 @@ def pay(
         round_number: of the run.
         folder: of the run, where the ledger is.
         fresh: whether the noise came from the operating system.
+        carried: what else the round has noised, an adaptive clip, of which the next round tells.
 
     Raises:
         LedgerError: the ledger cannot be used, or the budget is spent: nothing may be released.
@@ -73,7 +66,8 @@ def pay(
         return
     ids = [problem.population.store.ids[user] for user in users]
     who = [EVERYBODY] if privacy.by == "run" else ids
-    sign = "" if fresh else ledger.fingerprint(value, "mean", problem.config.run.seed)
+    both = {**value, **{f"carried/{name}": one for name, one in (carried or {}).items()}}
+    sign = "" if fresh else ledger.fingerprint(both, "mean", problem.config.run.seed)
     release = Release("server", round_number, sign, privacy.charge)
     paid = ledger.charge(folder, who, release, _budget(problem.config))
     if not paid.all():
@@ -84,11 +78,16 @@ def pay(
         )
 
 
-def _release(problem: Problem, theta: Params, round_number: int, run: str) -> Release:
-    config = problem.config
+def _release(problem: Problem, theta: Params, round_number: int) -> Release:
+    """What users are about to send, known by all that decides it: their data too.
+
+    Noise goes by seed, user and round, so it is the seed that names the draws: another run under
+    the same seed would use the same noise again.
+    """
+    config, data = problem.config, problem.population.store.digest
     settings = config.model_dump_json(include=set(DECISIVE))
-    sign = ledger.fingerprint(theta, settings, config.run.seed)
-    return Release(run, round_number, sign, problem.privacy.charge)
+    sign = ledger.fingerprint(theta, settings, config.run.seed, data)
+    return Release(f"seed {config.run.seed}", round_number, sign, problem.privacy.charge)
 
 
 def _budget(config: Config) -> Budget:

@@ -4,7 +4,7 @@ A message to a client holds the server's parameters and an order; a reply to `tr
 sum over users, a reply to `evaluate` one row of scores per user.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +17,11 @@ from fedmeta.params import SHARE
 from fedmeta.types import Params
 
 META = "meta"
-_ORDER, _MADE, _SUM, _SCORES, _REPORT = "order", "made", "sum", "scores", "report"
+SUM, SCORES, REPORT = "sum", "scores", "report"
+_ORDER, _MADE = "order", "made"
+
+
+Read = Callable[[str, Array], NDArray[np.floating]]
 
 
 class Order(NamedTuple):
@@ -106,33 +110,40 @@ def read_made(message: Message) -> ArrayRecord:
     return message.content.array_records.get(_MADE, ArrayRecord())
 
 
+def dtype_of(users: int, apart: bool) -> str:
+    """The type of the numbers in a reply to `train`: single users' are as they were made."""
+    return "float32" if users == 1 or apart else "float64"
+
+
 def sum_reply(message: Message, reply: Sum) -> Message:
     """A reply to `train`. What single users sent goes in the precision it was made in."""
-    dtype = np.float32 if reply.users == 1 or SHARE in reply.total else np.float64
+    dtype = dtype_of(reply.users, SHARE in reply.total)
     total = {name: Array(value.astype(dtype)) for name, value in reply.total.items()}
     fields = reply._asdict()
     del fields["total"]
-    content = RecordDict({_SUM: ArrayRecord(total), _REPORT: ConfigRecord(fields)})
+    content = RecordDict({SUM: ArrayRecord(total), REPORT: ConfigRecord(fields)})
     return Message(content, reply_to=message)
 
 
-def read_sum(message: Message) -> Sum:
-    """The sum in a reply to `train`, in float64."""
-    record = message.content.array_records[_SUM]
-    total = {name: array.numpy().astype(np.float64) for name, array in record.items()}
-    fields = dict(message.content.config_records[_REPORT])
+def read_sum(message: Message, read: Read = lambda name, array: array.numpy()) -> Sum:
+    """The sum in a reply to `train`, in float64; ``read`` makes numbers of an array."""
+    record = message.content.array_records[SUM]
+    total = {name: read(name, array).astype(np.float64) for name, array in record.items()}
+    fields = dict(message.content.config_records[REPORT])
     return Sum(total=total, **fields)  # type: ignore[arg-type]
 
 
 def scores_reply(message: Message, users: list[int], scores: NDArray[np.float64]) -> Message:
     """A reply to `evaluate`: scores ``(trials, columns, users)`` of the users."""
     content = RecordDict(
-        {_SCORES: ArrayRecord({_SCORES: Array(scores)}), _REPORT: ConfigRecord({"users": users})}
+        {SCORES: ArrayRecord({SCORES: Array(scores)}), REPORT: ConfigRecord({"users": users})}
     )
     return Message(content, reply_to=message)
 
 
-def read_scores(message: Message) -> tuple[list[int], NDArray[np.float64]]:
-    """Users and scores in a reply to `evaluate`."""
-    users = message.content.config_records[_REPORT]["users"]
-    return users, message.content.array_records[_SCORES][_SCORES].numpy()  # type: ignore[return-value]
+def read_scores(
+    message: Message, read: Read = lambda name, array: array.numpy()
+) -> tuple[list[int], NDArray[np.floating]]:
+    """Users and scores in a reply to `evaluate`; ``read`` makes numbers of the array."""
+    users = message.content.config_records[REPORT]["users"]
+    return users, read(SCORES, message.content.array_records[SCORES][SCORES])  # type: ignore[return-value]

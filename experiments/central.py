@@ -16,7 +16,7 @@ from fedmeta import seeding
 from fedmeta.population import Population
 from fedmeta.problem import Problem
 from fedmeta.statistics import interval
-from fedmeta.tasks import judged_rows
+from fedmeta.unseen import judged_rows
 
 WORDS = 40_000
 VARIANCE = 2.25

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from fedmeta import device_rules, robust
 from fedmeta.config import Config, ConfigError
 from fedmeta.data.sources import load
 from fedmeta.heads import HEADS
@@ -18,8 +19,9 @@ from fedmeta.population import populate
 from fedmeta.privacy.accounting import Beside, beside
 from fedmeta.privacy.calibration import noise_for
 from fedmeta.privacy.claim import as_json, claimed
-from fedmeta.privacy.event import Charge, Privacy, plan
-from fedmeta.privacy.refusals import checked
+from fedmeta.privacy.event import Charge, Privacy
+from fedmeta.privacy.plan import plan
+from fedmeta.privacy.refusals import check_settings, checked, in_the_clear
 
 TARGETS = (1.0, 2.0, 4.0, 8.0)
 WIDTH = 384
@@ -86,15 +88,21 @@ def over_clip(config: Config, privacy: Privacy, size: int) -> float:
 
 def mechanism_of(config: Config, users: int | None) -> tuple[Privacy, int, int]:
     """The mechanism of a config, the width of the features and the classes; see :func:`query`."""
+    method = METHODS[config.method.name]
+    device_rules.check(config)
     if users is not None:
-        return plan(config, users), WIDTH, CLASSES
+        check_settings(method, config)
+        robust.check(method, config, users)
+        return plan(config, users, in_the_clear(method, None, config)), WIDTH, CLASSES
     store = load(config.data)
     # What the mechanism depends on is no feature's value, so none are computed.
     blank = np.zeros((len(store.items), 1), dtype=np.float32)
     population = populate(store, blank, config.data)
     known = store.items.shape[1] if isinstance(store.items, np.ndarray) else WIDTH
     width = known if store.modality == "features" else WIDTH
-    return checked(METHODS[config.method.name], population, config), width, population.outputs
+    privacy = checked(method, population, config)
+    robust.check(method, config, privacy.users)
+    return privacy, width, population.outputs
 
 
 def _needed(config: Config, privacy: Privacy, charge: Charge) -> dict[str, float]:
@@ -153,7 +161,7 @@ def table(found: dict[str, Any]) -> RenderableType:
     if claim["extrapolated"]:
         lines.append(
             f"epsilon is extrapolated to a deployment with {claim['extrapolated']:,} users per"
-            " round; the users simulated here have less"
+            f" round of {claim['deployed']:,}; the users simulated here have less"
         )
     lines.extend(f"no epsilon: {reason}" for reason in claim["reasons"])
     sizes = ", ".join(f"{row['head']} {row['parameters']:,}" for row in heads)

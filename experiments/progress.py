@@ -77,7 +77,8 @@ class Display:
             note = f"{event.users / max(event.seconds, 1e-9):,.0f} users/s  {measure}"
             self._bars.update(bar, completed=event.round, note=note)
             elapsed = time.perf_counter() - began
-            self.line(_line(label, event, note, elapsed, first), event.round == event.rounds)
+            urgent = event.round == event.rounds or bool(event.why) or not event.counted
+            self.line(_line(label, event, note, elapsed, first), urgent)
 
         return tell
 
@@ -120,6 +121,10 @@ class Encoding:
 
 def _line(label: str, event: RoundDone, note: str, elapsed: float, first: int) -> str:
     text = f"{label}: round {event.round}/{event.rounds}  {note}"
+    if event.why:
+        text += f"  refused {sum(event.refused.values())}, first {event.why}"
+    if not event.counted:
+        text += f"  does not count: {event.failed} users are missing"
     if event.round <= first:
         return text
     return f"{text}  {elapsed / (event.round - first) * (event.rounds - event.round):.0f} s left"

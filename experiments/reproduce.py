@@ -38,6 +38,7 @@ def _politeness(support: int, unseen: bool, offset: float) -> Experiment:
         "politeness.toml",
         {"data.support": support, "data.unseen-items": unseen},
         f"personalization pays, and is not worse than a plain per-user offset ({offset} %)",
+        ("bias", *DEFAULT_METHODS),
         central=True,
     )
 

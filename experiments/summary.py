@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import platform
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,17 @@ def split_figures(outcome: Outcome, split: str) -> dict[str, Any]:
         figures["bayes"] = float(bayes.mean())
         figures["achieved_share"] = achieved_share(before[0], after[0], bayes) if fair else None
     return figures
+
+
+def refused(outcome: Outcome) -> dict[str, Any]:
+    """Bad replies by what was wrong, users in quarantine at the end, rounds without a quorum."""
+    codes: Counter[str] = sum((Counter(e.refused) for e in outcome.history), Counter())
+    last = outcome.history[-1].quarantined if outcome.history else 0
+    return {
+        "replies": dict(sorted(codes.items())),
+        "quarantined": last,
+        "rounds_not_counted": sum(not event.counted for event in outcome.history),
+    }
 
 
 def usable(method: Method) -> bool:
@@ -127,6 +139,7 @@ def summarize(outcome: Outcome, speed: dict[str, float]) -> dict[str, Any]:
         "dropped": population.store.dropped,
         "notes": notes(outcome.problem) + _retries(outcome),
         "failed_updates": sum(event.failed for event in outcome.history),
+        "refused": refused(outcome),
         "budget_spent": sum(event.spent for event in outcome.history),
         "privacy": claim.as_json(claim.claimed(config, outcome.problem.privacy)),
         "valid": split_figures(outcome, "valid"),

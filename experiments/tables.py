@@ -54,6 +54,8 @@ def run_table(run: Run) -> RenderableType:
     lines = [Text("test users by support examples: " + _curve(metric, summary["test"]["curve"]))]
     if "bayes" in summary["test"]:
         lines.append(Text(_achieved(summary["test"])))
+    if told := _refused(summary["refused"]):
+        lines.append(Text(told, style="bold"))
     if "clock" in summary:
         lines.append(Text(clock_line(summary["clock"])))
     lines += [Text(line) for line in target_lines(metric, {summary["name"]: summary})]
@@ -62,6 +64,19 @@ def run_table(run: Run) -> RenderableType:
         lines.append(Text(sentence(claim)))
     lines.append(Text(f"weights sha256 {summary['weights_sha256'][:16]}…   {run.folder}"))
     return Group(table, *lines)
+
+
+def _refused(figures: dict[str, Any]) -> str:
+    """What the server did not take, or ""."""
+    parts = []
+    if codes := figures["replies"]:
+        listed = ", ".join(f"{code} {count}" for code, count in codes.items())
+        parts.append(f"{sum(codes.values())} bad replies refused ({listed})")
+    if users := figures["quarantined"]:
+        parts.append(f"{users} users in quarantine")
+    if rounds := figures["rounds_not_counted"]:
+        parts.append(f"{rounds} rounds without a quorum did not count")
+    return "; ".join(parts)
 
 
 def clock_line(clock: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ from fedmeta.sections.privacy import PrivacyConfig
 from fedmeta.sections.robust import RobustConfig
 from fedmeta.sections.run import EvaluationConfig, FederationConfig, RunConfig, ServerConfig
 from fedmeta.sections.section import Section
+from fedmeta.sections.validation import ValidationConfig
 
 Scalar = bool | int | float | str
 
@@ -39,6 +40,7 @@ class Config(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     robust: RobustConfig = RobustConfig()
+    validation: ValidationConfig = ValidationConfig()
     run: RunConfig = RunConfig()
 
 

@@ -17,8 +17,8 @@ from fedmeta.config import Config, ConfigError
 from fedmeta.inner import Inner
 from fedmeta.metrics import score
 from fedmeta.problem import Problem
-from fedmeta.tasks import judging
 from fedmeta.types import Params, Task
+from fedmeta.unseen import judging
 
 NUMBERS = 2**25
 """Most features, in numbers, of a chunk that is judged: bounds memory where users are large."""

@@ -31,8 +31,9 @@ from fedmeta.privacy.chance import Chance
 from fedmeta.privacy.clip import clipped
 from fedmeta.privacy.release import clip_of
 from fedmeta.problem import Problem, initial
-from fedmeta.tasks import Draw, domains, draw, drawn_tasks, products
+from fedmeta.tasks import Draw, draw, drawn_tasks, products
 from fedmeta.types import Examples, Params, Task
+from fedmeta.unseen import domains
 
 
 def cohort_of(

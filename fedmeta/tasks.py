@@ -1,4 +1,4 @@
-"""From users to stacked tasks: which examples a user learns from and which are scored.
+"""From training users to stacked tasks: which examples one learns from and which are scored.
 
 The order of a user's examples is a seeded permutation of them that depends on the seed, the
 purpose, the user and the round alone. The first K are the support set, the rest is the query:
@@ -10,15 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from fedmeta import across, seeding
+from fedmeta import across
 from fedmeta.gram import Geometry
 from fedmeta.kept import keep, look_up
-from fedmeta.population import Population, Rows, homes
-from fedmeta.types import Examples, Task
-
-Indices = NDArray[np.int64]
+from fedmeta.population import Population
+from fedmeta.rows import Indices, every_row, examples_at, padded, permuted, rows_of
+from fedmeta.types import Task
 
 NUMBERS = 3 * 2**21
 """Most features, in numbers, of a batch in training: 24 MB.
@@ -64,12 +62,12 @@ def draw(
     order: Indices | None = None
     behind: Indices | int = support
     if population.store.query is None:
-        order, sizes = _permuted(population, users, stream)
-        rows = _rows_of(population.learn, users, order)
+        order, sizes = permuted(population, users, stream)
+        rows = rows_of(population.learn, users, order)
     else:
-        every = _all(population)
-        position, sizes = _padded(every, users)
-        rows, behind = _rows_of(every, users, position), population.learn.sizes(users)
+        every = every_row(population)
+        position, sizes = padded(every, users)
+        rows, behind = rows_of(every, users, position), population.learn.sizes(users)
     if not splits:
         nothing = np.zeros_like(sizes)
         return Draw(users, rows, np.minimum(sizes, support + query), nothing, 0, order)
@@ -96,10 +94,10 @@ def whole(population: Population, users: Indices, splits: bool) -> Task:
     if population.store.query is None:
         rows, given = population.learn, population.learn.sizes(users)
     else:
-        rows, given = _all(population), population.store.sizes()[users]
+        rows, given = every_row(population), population.store.sizes()[users]
         given = population.learn.sizes(users) if splits else given
-    position, sizes = _padded(rows, users)
-    drawn = _rows_of(rows, users, position)
+    position, sizes = padded(rows, users)
+    drawn = rows_of(rows, users, position)
     asked = sizes - given
     return drawn_tasks(population, Draw(users, drawn, given, asked, given, None))
 
@@ -107,8 +105,8 @@ def whole(population: Population, users: Indices, splits: bool) -> Task:
 def drawn_tasks(population: Population, drawn: Draw) -> Task:
     """The tasks of a draw, stacked over its users."""
     return Task(
-        _examples(population, drawn.rows, drawn.support),
-        _examples(population, _behind(drawn.rows, drawn.behind), drawn.query),
+        examples_at(population, drawn.rows, drawn.support),
+        examples_at(population, _behind(drawn.rows, drawn.behind), drawn.query),
     )
 
 
@@ -127,58 +125,6 @@ def products(population: Population, drawn: Draw, asked: bool = False) -> Geomet
     support, query = int(drawn.support.max(initial=0)), int(drawn.query.max(initial=0))
     behind = _behind(drawn.order, drawn.behind)[:, :query]
     return look_up(kept, drawn.users, drawn.order[:, :support], behind, asked)
-
-
-class Judged(NamedTuple):
-    """Rows of users' examples when they are judged, ``(U, longest)`` each, and how many count."""
-
-    support: Indices
-    given: Indices
-    query: Indices
-    asked: Indices
-
-
-def judging(population: Population, users: Indices, stream: int, support: int) -> Task:
-    """Tasks on which unseen users are judged: K support examples, all others as query.
-
-    With `data.unseen-items` the support comes from the folds that training may see and the
-    query is the held-out fold.
-    """
-    rows = judged_rows(population, users, stream, support)
-    return Task(
-        _examples(population, rows.support, rows.given),
-        _examples(population, rows.query, rows.asked),
-    )
-
-
-def judged_rows(population: Population, users: Indices, stream: int, support: int) -> Judged:
-    """Which examples those tasks are made of."""
-    order, sizes = _shown(population, users, stream)
-    given = np.minimum(sizes, support)
-    if population.judge is None:
-        return Judged(order, given, order[:, support:], sizes - support)
-    every, counts = _padded(population.judge, users)
-    return Judged(order, given, _rows_of(population.judge, users, every), counts)
-
-
-def domains(population: Population, users: Indices, stream: int, support: int) -> Indices:
-    """The domain of most of what unseen users adapt on in :func:`judging`, ``(U,)``.
-
-    Examples that are scored have no say in it.
-    """
-    order, sizes = _shown(population, users, stream)
-    mine = np.arange(order.shape[1])[None, :] < np.minimum(sizes, support)[:, None]
-    return homes(population.store, np.nonzero(mine)[0], order[mine], len(users))
-
-
-def _shown(population: Population, users: Indices, stream: int) -> tuple[Indices, Indices]:
-    """Rows of unseen users in the order in which they adapt on them, and how many there are."""
-    position, sizes = (
-        _permuted(population, users, stream)
-        if population.store.query is None
-        else _padded(population.learn, users)
-    )
-    return _rows_of(population.learn, users, position), sizes
 
 
 def chunks(
@@ -218,55 +164,9 @@ def batches(population: Population, users: Indices, examples: int) -> list[Indic
     return np.array_split(users, max(1, min(len(users), -(-numbers // NUMBERS))))
 
 
-def _all(population: Population) -> Rows:
-    """All rows of all users."""
-    offsets = population.store.offsets
-    return Rows(np.arange(offsets[-1], dtype=np.int64), offsets)
-
-
 def _behind(order: Indices, start: Indices | int) -> Indices:
     """What each user has from a place on; what follows the last repeats it."""
     if isinstance(start, int):
         return order[:, start:]
     position = start[:, None] + np.arange(order.shape[1], dtype=np.int64)[None, :]
     return np.take_along_axis(order, np.minimum(position, order.shape[1] - 1), axis=1)
-
-
-def _permuted(population: Population, users: Indices, stream: int) -> tuple[Indices, Indices]:
-    """Positions among each user's examples in a seeded order, ``(U, longest)``, and the sizes."""
-    position, sizes = _padded(population.learn, users)
-    every = np.arange(position.shape[1], dtype=np.int64)[None, :]
-    score = seeding.scores(stream, population.keys[users][:, None], every)
-    score[every >= sizes[:, None]] = np.iinfo(np.uint64).max  # padding goes last
-    return np.take_along_axis(position, np.argsort(score, axis=1, kind="stable"), axis=1), sizes
-
-
-def _padded(rows: Rows, users: Indices) -> tuple[Indices, Indices]:
-    """Positions ``(U, longest)``, padded with the first, and the sizes."""
-    sizes = rows.sizes(users)
-    position = np.arange(sizes.max(initial=0), dtype=np.int64)[None, :]
-    return np.where(position < sizes[:, None], position, 0), sizes
-
-
-def _rows_of(rows: Rows, users: Indices, position: Indices) -> Indices:
-    """Row indices of the users' examples at positions; a user without any gets another's."""
-    at = rows.offsets[users][:, None] + position
-    found: Indices = rows.examples[np.minimum(at, len(rows.examples) - 1)]
-    return found
-
-
-def _examples(population: Population, rows: Indices, sizes: Indices) -> Examples:
-    width = int(sizes.max(initial=0))
-    device = population.features.device
-    index = torch.from_numpy(np.ascontiguousarray(rows[:, :width])).to(device)
-    present = torch.from_numpy(np.arange(width)[None, :] < sizes[:, None]).to(device)
-    item, label = population.item[index], population.target[index]
-    x = population.features.index_select(0, item.flatten()).view(
-        *item.shape, population.features.shape[1]
-    )
-    if population.store.task == "classification":
-        y = x.new_zeros(len(label), population.outputs, width).scatter_(1, label[:, None, :], 1.0)
-    else:
-        y = label[:, None, :].to(x.dtype)
-    count = torch.from_numpy(np.maximum(sizes, 1))[:, None].to(x)
-    return Examples(x, y, present.to(x.dtype) / count)

@@ -21,6 +21,7 @@ from fedmeta.problem import Problem, build
 from fedmeta.turns import check_turns
 from fedmeta.types import Params
 from strategies import checkpoint
+from strategies.errors import ClientError
 from strategies.events import Listener, Phase, Resumed, RoundDone, ignore
 from strategies.federated import Federated
 from strategies.judging import judge
@@ -73,7 +74,7 @@ def run(
 
     Raises:
         CheckpointError: checkpoints that cannot be written, or read, or are another config's.
-        ClientError: a client failed.
+        ClientError: a client failed, or no round counted.
         ConfigError: simulated devices of which none ever replies in time.
     """
     settings, store = problem.config, problem.population.store
@@ -104,6 +105,12 @@ def run(
             timeout=TIMEOUT,
         )
     seconds = time.perf_counter() - began
+    if strategy.history and not any(event.counted or event.spent for event in strategy.history):
+        why = strategy.first or strategy.history[0].why
+        raise ClientError(
+            f"none of {len(strategy.history)} rounds counted: every client failed or was refused,"
+            f" or too many did (validation.quorum = {settings.validation.quorum:g}); first: {why}"
+        )
     _, best_round, meta = strategy.best
     listener(Phase("tuning"))
     adapt = _tune(grid, problem, meta)

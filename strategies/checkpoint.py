@@ -16,7 +16,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -27,8 +26,9 @@ from fedmeta.data.store import UserStore
 from fedmeta.outer import ServerState
 from fedmeta.types import Params
 from strategies.events import RoundDone
+from strategies.trust import Trust, read_back, written
 
-FORMAT = 1
+FORMAT = 2
 KEEP = 2
 STATE, MANIFEST = "state.safetensors", "manifest.json"
 
@@ -44,11 +44,13 @@ class Progress(NamedTuple):
         state: the server's.
         best: value, round and parameters of the best round by validation users.
         history: one entry for each round.
+        trust: what is remembered of the users' conduct.
     """
 
     state: ServerState
     best: tuple[float, int, Params]
     history: list[RoundDone]
+    trust: Trust = Trust()
 
 
 def write(folder: Path, progress: Progress, settings: Mapping[str, Scalar]) -> None:
@@ -69,6 +71,7 @@ def write(folder: Path, progress: Progress, settings: Mapping[str, Scalar]) -> N
         "round": number,
         "best": {"value": progress.best[0], "round": progress.best[1]},
         "history": [list(event) for event in progress.history],
+        "trust": written(progress.trust),
         "settings": dict(settings),
         "versions": versions(),
         "state": {"sha256": hashlib.sha256(state).hexdigest(), "bytes": len(state)},
@@ -136,14 +139,7 @@ def absolute(name: str) -> str:
 
 def data_digest(store: UserStore) -> str:
     """A digest of users, items, labels and splits: the same path may hold other data."""
-    digest = hashlib.sha256("\0".join(store.ids).encode())
-    if isinstance(store.items, tuple):
-        digest.update("\0".join(store.items).encode())
-    else:
-        digest.update(np.ascontiguousarray(store.items).tobytes())
-    for part in (store.item, store.label, store.offsets, store.split):
-        digest.update(np.ascontiguousarray(part).tobytes())
-    return digest.hexdigest()
+    return store.digest
 
 
 def rounds(folder: Path) -> list[int]:
@@ -233,7 +229,7 @@ def _progress(tensors: dict[str, Tensor], body: dict[str, Any]) -> Progress:
     history = [RoundDone(*event) for event in body["history"]]
     value, number = body["best"]["value"], body["best"]["round"]
     state = ServerState(body["round"], meta, outer, carried)
-    return Progress(state, (value, number, best), history)
+    return Progress(state, (value, number, best), history, read_back(body["trust"]))
 
 
 def _digest(body: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """What a run tells while it goes on; progress displays and logs listen."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 
@@ -9,10 +9,15 @@ class RoundDone(NamedTuple):
 
     Attributes:
         round, rounds: number of the round and of all rounds.
-        users: users whose contributions were aggregated.
-        failed: users that were left out.
+        users: users whose contributions were taken.
+        failed: users that were asked and are not among them.
         seconds: wall time of the round's training.
         valid: measure on validation users after adaptation, in rounds that are evaluated.
+        refused: bad replies by the code of what was wrong; of replies that hold users one by one,
+            bad users.
+        why: what was wrong with the first of them.
+        quarantined: users that were not asked, for bad replies before.
+        counted: whether there was a quorum; else the model is what it was.
         clock: simulated seconds since the run began; None: no devices are simulated.
         selected, dropped, late: of simulated devices: how many users were asked, how many of these
             left in mid-round, and how many would have replied after the round was over.
@@ -26,6 +31,10 @@ class RoundDone(NamedTuple):
     failed: int
     seconds: float
     valid: float | None
+    refused: Mapping[str, int] = {}
+    why: str = ""
+    quarantined: int = 0
+    counted: bool = True
     clock: float | None = None
     selected: int = 0
     dropped: int = 0

@@ -6,28 +6,32 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from numpy.typing import NDArray
 
 from clients import charging, wire
-from fedmeta import generation, loop, robust, tasks
+from fedmeta import generation, loop, robust, sent, tasks
 from fedmeta.cohort import Trial
 from fedmeta.devices import Turn, fleet_of
 from fedmeta.metrics import METRICS
 from fedmeta.outer import ServerState, begin
 from fedmeta.privacy.chance import Chance
-from fedmeta.privacy.release import clip_of
 from fedmeta.privacy.rounds import mean_of
 from fedmeta.problem import Problem, initial
 from strategies import judging
 from strategies.checkpoint import Progress
-from strategies.errors import ClientError, message_error
+from strategies.contributions import collected, expected, orders, reason_of
+from strategies.errors import ClientError
 from strategies.events import Listener, RoundDone, ignore
+from strategies.intake import Intake
 from strategies.nodes import nodes_of
+from strategies.norms import limits
 from strategies.ordered import OrderedSum
-from strategies.robust import Stack, total_of
+from strategies.robust import Rows, Stack, total_of
+from strategies.trust import after, quarantined
+from strategies.validation import Asked, Checked
 
 QUICK = 1.0
 """Seconds within which a checkpoint is not written anew: writing takes about 10 ms."""
@@ -66,18 +70,17 @@ class Federated(Strategy):
         if resumed is None:
             state: ServerState = begin(initial(problem), problem.config.server)
             resumed = Progress(state, (-np.inf, 0, state.meta), [])
-        self.state, self.best = resumed.state, resumed.best
+        self.state, self.best, self.trust = resumed.state, resumed.best, resumed.trust
         self.history: list[RoundDone] = list(resumed.history)
         # Flower counts the rounds of this process; draws and schedules go by those of the run.
         self._before = resumed.state.round
         self._last = RoundDone(0, 0, 0, 0, 0.0, None)
-        self._began = 0.0
-        self._asked = 0
+        self._began, self._users, self._saved, self.first = 0.0, 0, -QUICK, ""
         self._fleet = fleet_of(problem)
         self._clock = (self.history[-1].clock or 0.0) if self.history else 0.0
         self._turn = Turn(np.empty(0, dtype=np.int64), self._clock, 0, 0, 0)
-        self._saved = -QUICK
-        self._chunks: list[NDArray[np.int64]] = []
+        self._asked: dict[int, Asked] = {}
+        self._shapes = sent.remembered(problem)
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -88,66 +91,93 @@ class Federated(Strategy):
         self._turn = loop.turn_of(
             self.problem, self._fleet, server_round, self._clock, self._chance
         )
-        users, clip = self._turn.users, clip_of(self.problem.privacy, self.state.privacy)
-        nodes, self._asked = nodes_of(grid), len(users)
+        there = ~np.isin(self._turn.users, quarantined(self.trust, server_round))
+        users = self._turn.users[there]
+        nodes, self._users = nodes_of(grid), len(users)
         self._began = time.perf_counter()
-        self._chunks = tasks.chunks(population, users, settings.federation.chunk)
-        if self.problem.method.generator is not None:
-            arrays = ArrayRecord()  # what is common stays here; each user is sent what is his
-        for number, chunk in enumerate(self._chunks):
-            norm = clip.norm if clip else 0.0
-            order = wire.Order(server_round, number, chunk.tolist(), clip=norm)
-            node = nodes[number % len(nodes)]
-            made = generation.issue(self.problem, self.state.meta, chunk)
-            record = wire.arrays(made) if made else None
-            yield wire.order_message(arrays, order, node, MessageType.TRAIN, made=record)
+        chunks = tasks.chunks(population, users, settings.federation.chunk)
+        self._asked = {
+            number: Asked(nodes[number % len(nodes)], chunk.tolist())
+            for number, chunk in enumerate(chunks)
+        }
+        return orders(self.problem, self.state, arrays, dict(self._asked), server_round)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord, MetricRecord]:
-        """Add up the replies, divide once, take one step of the outer optimizer.
+        """Add up the good replies, divide once, take one step of the outer optimizer.
+
+        A round of which too few users are left does not count: the model stays as it is. A bad
+        reply is no failure, and costs its users only.
 
         Raises:
-            ClientError: a client failed and `run.on-client-error` is `fail`, or all did.
+            ClientError: a client failed and `run.on-client-error` is `fail`.
         """
         server_round += self._before
-        settings, first, again = self.problem.config, "", 0
+        rule, checks = self.problem.config.robust, self.problem.config.validation
+        there: dict[int, NDArray[np.int64]] = {}
         ordered = (
-            Stack(settings.robust, self._there) if robust.is_on(settings.robust) else OrderedSum()
+            Stack(rule, lambda term: there[term.chunk]) if robust.is_on(rule) else OrderedSum()
+        )
+
+        def add(checked: Checked) -> None:
+            there[checked.term.chunk] = checked.users
+            ordered.add(collected(self.problem, self.state.meta, checked))
+
+        failure, again = "", 0
+        payers = np.array([u for one in self._asked.values() for u in one.users], np.int64)
+        intake = Intake(
+            limits(checks, self.problem.privacy.guards_users),
+            self._asked,
+            expected(self.problem, self.state, self._shapes, server_round),
+            self.trust.norms,
+            self.problem.config.federation.chunk,
+            add,
         )
         for reply in replies:
-            if reply.has_error():
-                reason = message_error(reply)
-            else:
-                term = wire.read_sum(reply)
-                reason = self._reason(term)
-                again += term.again
-                ordered.add(self._collected(term))
-            first = first or reason
-            if reason and self._fails:
-                raise ClientError(f"round {server_round}: {reason}")
-        if self._fleet is not None and not len(self._turn.users):
-            return self._over(server_round, 0, 0)
-        failed = self._asked - ordered.users - ordered.spent
-        first = first or "no reply in time"
-        if failed and self._fails:
-            raise ClientError(f"round {server_round}: {failed} users are missing: {first}")
-        nobody = not ordered.weight > 0 and not self.problem.privacy.guards_users
-        if nobody and (failed or not ordered.spent):
-            raise ClientError(f"round {server_round}: every client failed; first: {first}")
-        total = total_of(ordered, server_round)
+            found = intake.take(reply)
+            again += found.term.again if isinstance(found, Checked) else 0
+            mine = found if isinstance(found, str) else reason_of(self.problem, found)
+            failure = failure or mine
+            if mine and self._fails:
+                raise ClientError(f"round {server_round}: {mine}")
+        norms = intake.finish()
+        missing = len(intake.asked) - intake.orphans
+        if missing > 0 and self._fails:
+            raise ClientError(
+                f"round {server_round}: {missing} messages had no reply in time"
+                f" {intake.why and f'({intake.why})'}"
+            )
+        self.first = self.first or failure or intake.why or "no reply in time"
+        try:
+            total = total_of(ordered, server_round)
+        except ClientError:
+            if not intake.refused:
+                raise
+            total = {}  # a bad reply never ends a run
+        # A mechanism that protects users releases every round, whoever came.
+        counted = self.problem.privacy.guards_users or (
+            bool(total) and ordered.users >= checks.quorum * (self._users - ordered.spent)
+        )
+        if counted:
+            self._step(total, ordered.weight, payers, server_round)
+        idle = len(quarantined(self.trust, server_round))
+        self.trust = after(self.trust, norms, intake.bad, server_round, checks)
+        told = dict(intake.refused), intake.why, idle, counted
+        return self._over(server_round, ordered.users, told, again, ordered.spent)
+
+    def _step(
+        self, total: Rows, weight: float, payers: NDArray[np.int64], server_round: int
+    ) -> None:
+        """One step of the outer optimizer with what users have sent."""
         # A sum of scalars is no longer an array.
         summed = {name: torch.from_numpy(np.asarray(value)) for name, value in total.items()}
-        if nobody:  # nobody can pay for the round
-            self.state = self.state._replace(round=server_round)
-        else:
-            mean, carried = mean_of(self.problem, self.state, summed, ordered.weight, self._chance)
-            if self._ledger is not None:
-                payers = np.concatenate([np.zeros(0, np.int64), *self._chunks])
-                fresh = self._chance is not None
-                charging.pay(self.problem, mean, payers, server_round, self._ledger, fresh)
-            self.state = loop.step(self.problem, self.state, mean)._replace(privacy=carried)
-        return self._over(server_round, ordered.users, failed, again, ordered.spent)
+        mean, carried = mean_of(self.problem, self.state, summed, weight, self._chance)
+        if self._ledger is not None:
+            fresh = self._chance is not None
+            folder = self._ledger
+            charging.pay(self.problem, mean, payers, server_round, folder, fresh, carried)
+        self.state = loop.step(self.problem, self.state, mean)._replace(privacy=carried)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -162,45 +192,41 @@ class Federated(Strategy):
         trial = Trial(self.problem.adapt, settings.data.support)
         if self.problem.method.generator is not None:
             arrays = wire.arrays(generation.public(self.problem.method, self.state.meta))
-        return judging.messages(self.problem, arrays, users, [trial], grid, server_round)
+        self._asked = {}
+        return judging.messages(
+            self.problem, arrays, users, [trial], self._asked, grid, server_round
+        )
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
         """The measure on validation users; the best round is remembered."""
         server_round += self._before
-        scores = judging.collect(replies)
-        if not scores:
-            self._done(self._last)
-            return None
-        # In the order of the users, not of arrival: the last bit can decide between two rounds.
-        users = self.problem.population.store.users("valid").tolist()
-        if missing := [user for user in users if user not in scores]:
-            name = self.problem.population.store.ids[missing[0]]
-            raise ClientError(
-                f"round {server_round}: {len(missing)} of {len(users)} validation users gave no"
-                f" scores, {name!r} first"
-            )
-        value = float(np.mean([scores[user][0, 0] for user in users]))
+        judged = judging.collect(self.problem, 1, replies, self._asked, server_round)
+        value = judging.measure(self.problem, judged, server_round)
         sign = METRICS[self.problem.population.store.task].sign
-        if sign * value > self.best[0]:
+        if value is not None and sign * value > self.best[0]:
             self.best = (sign * value, server_round, self.state.meta)
-        self._done(self._last._replace(valid=value))
-        return MetricRecord({"valid": value})
+        self._done(self._last._replace(valid=value, why=self._last.why or judged.why))
+        return None if value is None else MetricRecord({"valid": value})
 
     def summary(self) -> None:
         """Nothing to say: the config is in the run's folder."""
 
     def _over(
-        self, server_round: int, users: int, failed: int, again: int = 0, spent: int = 0
+        self,
+        server_round: int,
+        users: int,
+        told: tuple[dict[str, int], str, int, bool],
+        again: int,
+        spent: int,
     ) -> tuple[ArrayRecord, MetricRecord]:
-        """A round's training is over; the model is kept where no user replied in time."""
+        """A round's training is over, whether it counted or not."""
         self.state = self.state._replace(round=server_round)
         rounds, turn = self.problem.config.federation.rounds, self._turn
-        seconds = time.perf_counter() - self._began
-        self._last = RoundDone(
-            server_round, rounds, users, failed, seconds, None, again=again, spent=spent
-        )
+        seconds, failed = time.perf_counter() - self._began, self._users - users - spent
+        self._last = RoundDone(server_round, rounds, users, failed, seconds, None, *told)
+        self._last = self._last._replace(again=again, spent=spent)
         if self._fleet is not None:
             self._clock = turn.clock
             self._last = self._last._replace(
@@ -211,7 +237,7 @@ class Federated(Strategy):
     def _done(self, event: RoundDone) -> None:
         self.history.append(event)
         if self._save and self._due(event):
-            self._save(Progress(self.state, self.best, self.history))
+            self._save(Progress(self.state, self.best, self.history, self.trust))
             self._saved = time.perf_counter()
         self.listener(event)
 
@@ -223,22 +249,3 @@ class Federated(Strategy):
             return bool(every)
         # For others, rounds that are quickly made are quickly made again.
         return event.round % every == 0 and time.perf_counter() - self._saved >= QUICK
-
-    def _collected(self, term: wire.Sum) -> wire.Sum:
-        """The sum of a chunk; made here where the users' contributions come one by one."""
-        if self.problem.method.generator is None or not term.users:
-            return term
-        sent = {name: torch.from_numpy(value) for name, value in term.total.items()}
-        total = generation.collect(self.problem, self.state.meta, self._there(term), sent)
-        return term._replace(total={name: value.numpy() for name, value in total.items()})
-
-    def _there(self, term: wire.Sum) -> NDArray[np.int64]:
-        """The users whose contributions are in a reply."""
-        chunk = self._chunks[term.chunk]
-        there: NDArray[np.int64] = chunk[~np.isin(chunk, term.failed)]
-        return there
-
-    def _reason(self, term: wire.Sum) -> str:
-        if not term.failed:
-            return ""
-        return f"user {self.problem.population.store.ids[term.failed[0]]!r}: {term.reason}"

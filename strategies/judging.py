@@ -1,6 +1,7 @@
 """Asking the clients how well users do, and collecting their answers."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from flwr.app import ArrayRecord, Message, MessageType
@@ -11,10 +12,19 @@ from clients import wire
 from fedmeta import generation, tasks
 from fedmeta.cohort import Trial
 from fedmeta.evaluation import NUMBERS
+from fedmeta.metrics import METRICS
 from fedmeta.problem import Problem
 from fedmeta.types import Params
 from strategies.errors import ClientError, message_error
 from strategies.nodes import nodes_of
+from strategies.validation import Asked, RefusedError, is_failure, numbers_of, records
+
+
+class Judged(NamedTuple):
+    """Scores ``(trials, columns)`` by user, and why the first bad reply is not among them."""
+
+    scores: dict[int, NDArray[np.floating]]
+    why: str
 
 
 def messages(
@@ -22,32 +32,101 @@ def messages(
     record: ArrayRecord,
     users: NDArray[np.int64],
     trials: Sequence[Trial],
+    asked: dict[int, Asked],
     grid: Grid,
     round_number: int = 0,
 ) -> Iterator[Message]:
-    """One message for each chunk of the users."""
+    """One message for each chunk of the users; what was asked is noted in ``asked``."""
     nodes = nodes_of(grid)
     population, size = problem.population, problem.config.federation.chunk
     cells = NUMBERS // population.features.shape[1]
     for number, chunk in enumerate(tasks.chunks(population, users, size, cells)):
         order = wire.Order(round_number, number, chunk.tolist())
         node = nodes[number % len(nodes)]
+        asked[number] = Asked(node, order.users)
         yield wire.order_message(record, order, node, MessageType.EVALUATE, trials)
 
 
-def collect(replies: Iterable[Message]) -> dict[int, NDArray[np.float64]]:
-    """Scores ``(trials, columns)`` by user.
+def collect(
+    problem: Problem,
+    trials: int,
+    replies: Iterable[Message],
+    asked: dict[int, Asked],
+    round_number: int = 0,
+) -> Judged:
+    """What the clients have answered; a bad reply is left out.
 
     Raises:
         ClientError: a client failed; without its users no score would mean anything.
     """
-    scores: dict[int, NDArray[np.float64]] = {}
+    scores: dict[int, NDArray[np.floating]] = {}
+    why = ""
     for reply in replies:
-        if reply.has_error():
-            raise ClientError(message_error(reply))
-        users, values = wire.read_scores(reply)
+        try:
+            if is_failure(reply):
+                raise ClientError(message_error(reply))
+            users, values = check_scores(problem, trials, reply, asked, str(round_number))
+        except RefusedError as error:
+            why = why or str(error)
+            continue
         scores |= {user: values[:, :, i] for i, user in enumerate(users)}
-    return scores
+    return Judged(scores, why)
+
+
+def measure(problem: Problem, judged: Judged, round_number: int) -> float | None:
+    """The mean measure of the validation users; None: they were not asked, or too few are good.
+
+    Raises:
+        ClientError: users gave no scores, and no bad reply accounts for them.
+    """
+    # In the order of the users, not of arrival: the last bit can decide between two rounds.
+    users = problem.population.store.users("valid").tolist()
+    there = [user for user in users if user in judged.scores]
+    few = len(there) < problem.config.validation.quorum * len(users)
+    if not there or (judged.why and few):
+        return None
+    if len(there) < len(users) and not judged.why:
+        first = next(user for user in users if user not in judged.scores)
+        raise ClientError(
+            f"round {round_number}: {len(users) - len(there)} of {len(users)} validation users gave"
+            f" no scores, {problem.population.store.ids[first]!r} first"
+        )
+    return float(np.mean([judged.scores[user][0, 0] for user in there]))
+
+
+def check_scores(
+    problem: Problem, trials: int, reply: Message, asked: dict[int, Asked], group: str
+) -> tuple[list[int], NDArray[np.floating]]:
+    """Users and their scores ``(trials, columns, users)``, of the node that was asked for them.
+
+    Raises:
+        RefusedError: it is not what was asked for.
+    """
+    try:
+        fields = records(reply, wire.SCORES, group)
+        users, node = fields.get("users"), reply.metadata.src_node_id
+        if set(fields) != {"users"} or type(users) is not list:
+            raise RefusedError("report", f"fields {sorted(fields)!r:.200}; expected users")
+        chunk = next((n for n, one in asked.items() if one == (node, users)), None)
+        if chunk is None:
+            raise RefusedError("users", f"node {node!r:.40} was not asked for them, or answered")
+        metric = METRICS[problem.population.store.task]
+        columns = len(metric.columns) + len(problem.method.reports)
+        shape = (trials, columns, len(users))
+        _, values = wire.read_scores(
+            reply, lambda name, array: numbers_of(name, array, "float64", shape)
+        )
+    except RefusedError:
+        raise
+    except Exception as error:  # a foreign message may hold what nobody foresaw
+        raise RefusedError("unreadable", f"{type(error).__name__}: {error}"[:300]) from error
+    # What decides between rounds: an accuracy is never NaN, an error is where a user diverges.
+    measure = values[:, 0]
+    inside = (measure >= 0) & (measure <= 1) if metric.name == "accuracy" else ~(measure < 0)
+    if not inside.all():
+        raise RefusedError("score", f"{metric.name} out of range")
+    del asked[chunk]
+    return users, values
 
 
 def judge(
@@ -64,12 +143,14 @@ def judge(
         ClientError: a client failed or did not reply in time.
     """
     record = wire.arrays(generation.public(problem.method, theta))
-    sent = messages(problem, record, users, trials, grid)
-    scores = collect(grid.send_and_receive(sent, timeout=timeout))
+    asked: dict[int, Asked] = {}
+    sent = messages(problem, record, users, trials, asked, grid)
+    replies = grid.send_and_receive(sent, timeout=timeout)
+    scores, why = collect(problem, len(trials), replies, asked)
     missing = [problem.population.store.ids[user] for user in users if user not in scores]
     if missing:
         raise ClientError(
             f"{len(missing)} of {len(users)} users gave no scores within {timeout:.0f} s,"
-            f" {missing[0]!r} first"
+            f" {missing[0]!r} first{why and '; refused: ' + why}"
         )
     return np.stack([scores[user] for user in users.tolist()], axis=-1)

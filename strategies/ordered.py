@@ -43,7 +43,7 @@ class OrderedSum:
 
     def _take(self, term: Sum) -> None:
         for name, value in term.total.items():
-            term_64 = value.astype(np.float64)
+            term_64 = value.astype(np.float64, copy=False)  # sums are new arrays
             self.total[name] = self.total[name] + term_64 if name in self.total else term_64
         self.weight += term.weight
         self.users += term.users

@@ -16,6 +16,8 @@ from experiments.attack.client import Plan, app_of
 from experiments.backends.inline import InlineGrid
 from experiments.simulate import Encoded, prepare
 from fedmeta.config import Config, ConfigError, flatten
+from fedmeta.device_rules import active
+from fedmeta.methods import METHODS
 from fedmeta.problem import build
 from fedmeta.sections.robust import RobustConfig
 from strategies import checkpoint
@@ -122,6 +124,7 @@ def _settled(config: Config) -> Config:
     federation, evaluation = config.federation, config.evaluation
     if not federation.rounds:
         raise ConfigError("federation.rounds = 0: without a round there is nothing to attack")
+    _check_who_sends(config)
     shots = f"0,{config.data.support}"
     return config.model_copy(
         update={
@@ -129,11 +132,42 @@ def _settled(config: Config) -> Config:
             "evaluation": evaluation.model_copy(
                 update={"every": federation.rounds, "shots": shots}
             ),
+            # Rules are shown by themselves: the checks of sizes would see most attacks off.
+            "validation": config.validation.model_copy(
+                update={"max_norm": 0.0, "max_ratio": 0.0, "strikes": 0}
+            ),
             "run": config.run.model_copy(
                 update={"backend": "inline", "on_client_error": "skip", "out": ""}
             ),
         }
     )
+
+
+def _check_who_sends(config: Config) -> None:
+    """Refuse what attackers here could not attack, or would attack from rounds they are not in."""
+    name = config.method.name
+    method = METHODS.get(name)  # that there is one is checked with the rest
+    if method is not None and (method.contribute is None or method.generator is not None):
+        why = (
+            "users send nothing"
+            if method.contribute is None
+            else "each user is sent parameters of his own"
+        )
+        raise ConfigError(
+            f"method.name = {name!r}: {why}, which attackers here cannot attack; use a method such"
+            " as reptile, fedavg-ft or maml"
+        )
+    if active(config):
+        raise ConfigError(
+            "devices: attackers know a round by the server's draw alone, and with simulated devices"
+            " who is there decides too; set devices.availability = 'off', devices.latency = 'off'"
+            " and devices.failure = 0"
+        )
+    if config.privacy.unit == "example":
+        raise ConfigError(
+            "privacy.unit = 'example': attackers change single users' updates, and a private chunk"
+            " gives the sum of its users alone; set privacy.unit = 'off'"
+        )
 
 
 def _with(config: Config, rule: str) -> Config:
@@ -184,10 +218,16 @@ def _cell(config: Config, plan: Plan, listener: Listener) -> dict[str, Any]:
         if plan.marked is not None:
             success = poison.success(problem, outcome.meta, plan.marked)
     except ClientError as error:
-        return {"died": str(error).splitlines()[0], "before": None, "after": None, "success": None}
+        return {"died": _reason(error), "before": None, "after": None, "success": None}
     finally:
         torch.set_num_threads(threads)
     return {"died": None, **_scores(outcome), "success": success}
+
+
+def _reason(error: ClientError) -> str:
+    """Why a run ended: the first line, and of a traceback also the last, which says it."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"{lines[0]} {lines[-1]}" if "Traceback" in lines[0] else lines[0]
 
 
 def _scores(outcome: Outcome) -> dict[str, list[float]]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from experiments.attack.attacks import Attack
-from fedmeta import backbones, cohort, loop, seeding, tasks
+from fedmeta import backbones, cohort, loop, seeding, unseen
 from fedmeta.config import ConfigError
 from fedmeta.population import Population
 from fedmeta.problem import Problem, Progress
@@ -90,9 +90,9 @@ def success(problem: Problem, theta: Params, marked: Tensor) -> tuple[float, flo
     config, population = problem.config, problem.population
     users = population.store.users("test")
     stream = seeding.key(config.run.seed, "support")
-    honest = tasks.judging(population, users, stream, config.data.support)
+    honest = unseen.judging(population, users, stream, config.data.support)
     other = replace(population, features=marked, kept=None)
-    query = tasks.judging(other, users, stream, config.data.support).query
+    query = unseen.judging(other, users, stream, config.data.support).query
     trials = [cohort.Trial(problem.adapt, shots) for shots in (0, config.data.support)]
     with torch.no_grad():
         facts = loop.facts_of(problem, users)

@@ -1,6 +1,8 @@
 """Users and their examples, as flat arrays: the form in which every source delivers them."""
 
+import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -51,6 +53,18 @@ class UserStore:
     renamed: bool = False
     bayes: NDArray[np.float64] | None = None
     dropped: dict[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest of users, items, labels and splits, hexadecimal."""
+        found = hashlib.sha256("\0".join(self.ids).encode())
+        if isinstance(self.items, tuple):
+            found.update("\0".join(self.items).encode())
+        else:
+            found.update(np.ascontiguousarray(self.items).tobytes())
+        for part in (self.item, self.label, self.offsets, self.split):
+            found.update(np.ascontiguousarray(part).tobytes())
+        return found.hexdigest()
 
     @property
     def task(self) -> Literal["classification", "regression"]:

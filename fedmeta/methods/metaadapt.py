@@ -11,6 +11,7 @@ weight is 1. As its weights depend on data, a bound on each gradient does not bo
 does to the mean.
 """
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -20,6 +21,7 @@ from fedmeta.inner import Inner, walk
 from fedmeta.learner import Learner
 from fedmeta.methods.method import Defaults, Method, Setup, ending
 from fedmeta.params import DOMAIN, SHARE, is_head, part
+from fedmeta.sections.method import MethodConfig
 from fedmeta.types import Params, Task
 
 _PREFIX, _USERS = "reference/", "reference/users"
@@ -70,6 +72,12 @@ def _contribute(learner: Learner, theta: Params, task: Task, inner: Inner) -> di
     }
 
 
+def _shares(options: MethodConfig) -> tuple[float, float]:
+    """The share at a cosine of -1 and of 1."""
+    most = math.exp(min(1.0 / options.temperature, 700.0))  # past that it is no number
+    return 1.0 / most, most
+
+
 def _finish(mean: Params, meta: Params) -> dict[str, Tensor]:
     """The reference moves towards the mean gradient of the round's target users, if any."""
     users = mean[_USERS]
@@ -103,4 +111,5 @@ METAADAPT = Method(
     plain_training=True,
     needs=frozenset({"domains"}),
     weighs=True,
+    shares=_shares,
 )

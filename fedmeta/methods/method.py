@@ -16,6 +16,7 @@ from torch import Tensor
 from fedmeta.inner import Inner, descend, walk
 from fedmeta.learner import Downhill, Learner, Noised
 from fedmeta.params import subtract
+from fedmeta.sections.method import MethodConfig
 from fedmeta.types import Params, Task
 
 Adapt = Callable[[Learner, Params, Task, Inner], Params]
@@ -129,15 +130,12 @@ class Method:
         cost: bytes and gradients in comparison with FedAvg, in words.
         splits: whether training needs disjoint support and query sets; a method that does not
             trains on all examples of a user.
-        general: whether its un-adapted model is made to be used as it is, so that it may stand
-            for one model for all.
+        general: whether its un-adapted model is made to be used as it is, as one model for all.
         start: all that the server holds, from a :class:`Setup`; None: the head.
         own: what a newcomer owns before his first round, from the server's parameters.
         predict: logits of the query where they are not the head's at the adapted parameters.
-        finish: ``(mean contribution, server's parameters) -> mean contribution``, on the server
-            before its outer step.
-        statistics: prefixes of what the server moves by just what ``finish`` gives, past its
-            outer optimizer: running means and the like.
+        finish: ``(mean contribution, server's parameters) -> mean contribution`` to step by.
+        statistics: prefixes of what the server moves by just what ``finish`` gives.
         generator: how the server makes what each training user is sent; None: all are sent the
             server's parameters. What users return is then not summed before the server has it.
         reports: figures of an adapted user that are reported beside his scores, by name.
@@ -145,20 +143,19 @@ class Method:
             products), which rules out the dual form of the first layer.
         plain_training: whether training alone does: users descend on the query, say; a newcomer,
             who adapts from the server's parameters on the support set, has the dual form.
-        embeds: whether it asks for what the trunk makes of the features, which rules out the dual
-            form where there is no trunk.
+        embeds: whether it asks for what the trunk makes: no dual form where there is no trunk.
         batches: whether it can take minibatches.
         needs: what it cannot do without: `trunk` (a layer before the output layer), `output` (an
-            output layer that is not zero at first), `classes`
-            (classification), `domains`, `public` (a set of examples without labels that
-            everyone may see), `key` (a number of the user's own to draw by), `names` (that a
-            class number means the same to every user).
+            output layer that is not zero at first), `classes`, `domains`, `public` (examples
+            without labels that all may see), `key` (a number of the user's own to draw by),
+            `names` (that a class number means the same to every user).
         head: the only head it works with, which `head.name = auto` then takes; None: any.
         private: what a training user sends under example-level privacy, where his examples can be
-            met through noised gradients alone (see :mod:`fedmeta.privacy.noisy`); None: the
-            method asks for more than the sum of a gradient of each example.
-        weighs: whether the weight of a user depends on his data; the sum of weights then tells
-            of him too, and a bound on his contribution does not bound his effect on the mean.
+            met through noised gradients alone (:mod:`fedmeta.privacy.noisy`); None: it cannot.
+        weighs: whether the weight of a user depends on his data: the sum of weights then tells of
+            him too.
+        shares: where it weighs, the least and the most that a user's share can be: a server
+            refuses others.
         proximal: whether the inner loop is held near theta with weight ``method.mu``.
         ignores: settings of every inner loop that it does not read, of :data:`INNER_LOOP`.
         personalizes: whether ``adapt`` does anything.
@@ -195,6 +192,7 @@ class Method:
     head: str | None = None
     private: Private | None = None
     weighs: bool = False
+    shares: Callable[[MethodConfig], tuple[float, float]] | None = None
     proximal: bool = False
     ignores: frozenset[str] = frozenset()
     personalizes: bool = True

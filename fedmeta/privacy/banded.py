@@ -19,7 +19,7 @@ from torch import Tensor
 def coefficients(bands: int) -> NDArray[np.float64]:
     """The first column of C ``(bands,)``, of norm 1.
 
-    >>> coefficients(1), (coefficients(3) / coefficients(3)[0]).tolist()
+    >>> coefficients(1), (coefficients(3) / coefficients(3)[0]).round(9).tolist()
     (array([1.]), [1.0, 0.5, 0.375])
     """
     steps = np.arange(1, bands)

@@ -20,6 +20,7 @@ class Claim(NamedTuple):
         trusts: whom the record has to trust.
         extrapolated: users per round of the deployment that it is the epsilon of; 0: of this run.
         reasons: why there is no epsilon.
+        deployed: users of that deployment in all, as its sampling rate has it; 0: this run's.
     """
 
     epsilon: float | None
@@ -30,6 +31,7 @@ class Claim(NamedTuple):
     trusts: str
     extrapolated: int
     reasons: tuple[str, ...]
+    deployed: int = 0
 
 
 def claimed(config: Config, privacy: Privacy, rounds: int | None = None) -> Claim | None:
@@ -49,6 +51,9 @@ def claimed(config: Config, privacy: Privacy, rounds: int | None = None) -> Clai
         trusts=privacy.trusts,
         extrapolated=privacy.declared,
         reasons=privacy.broken,
+        deployed=round(privacy.declared / privacy.charge[0][0].sampling_rate)
+        if privacy.declared
+        else 0,
     )
 
 
@@ -66,8 +71,8 @@ def sentence(claim: Claim) -> str:
     text = f"{what}: epsilon {claim.epsilon:.3g} at delta {claim.delta:g} (PLD)"
     if claim.extrapolated:
         text += (
-            f", extrapolated to a deployment with {claim.extrapolated:,} users per round; the users"
-            " simulated here have less"
+            f", extrapolated to a deployment with {claim.extrapolated:,} users per round of"
+            f" {claim.deployed:,}; the users simulated here have less"
         )
     return text
 

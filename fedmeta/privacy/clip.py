@@ -61,7 +61,8 @@ def clipped(leaves: Params, clip: Clip, dual: Coordinates | None = None) -> dict
         in float64.
     """
     norm = norms(leaves, dual)
-    factor = torch.where(norm > clip.norm, clip.norm / norm, 1.0)
+    # A norm that overflowed is infinite or no number, and no comparison with it may let it pass.
+    factor = torch.where(norm <= clip.norm, 1.0, clip.norm / norm).nan_to_num(nan=0.0)
     some = next(iter(leaves.values()))
     out = times(factor.to(some.dtype), leaves)
     if clip.counts:

@@ -90,7 +90,9 @@ def meet(
         normal = chance.normal
 
         def noise(side: str, steps: int, count: int) -> Tensor:
-            return normal((steps, len(users), count), ("private", round_number, side))
+            who = [int(key) for key in population.keys[users]]
+            drawn = [normal((steps, count), ("private", round_number, side, one)) for one in who]
+            return torch.stack(drawn, 1)
 
     found = terms(problem.config, problem.method)
     dtype = next(iter(theta.values())).dtype
@@ -108,7 +110,9 @@ def meet(
             stream = seeding.key(seed, "private", round_number, step)
             drawn[step] = coins(stream, keys, inside, found.rate)
         else:
-            each = np.repeat(keys, inside.shape[1])
+            # Each example is known by itself: a user's would else be drawn together.
+            position = np.arange(inside.shape[1], dtype=np.int64)[None, :]
+            each = seeding.scores(0, keys[:, None], position).ravel()
             free = chance.coins(each, found.rate, ("private", round_number, step))
             drawn[step] = inside & free.reshape(inside.shape)
     sides = {"support": Side(task.support, drawn, found.divisor)}

@@ -2,11 +2,10 @@
 
 from fedmeta.config import Config, ConfigError
 from fedmeta.methods import METHODS, Method
-from fedmeta.population import Population
 from fedmeta.privacy.terms import shots
 
 
-def check_example(method: Method, population: Population, config: Config) -> None:
+def check_example(method: Method, config: Config) -> None:
     """Refuse a combination before anything is run.
 
     Raises:
@@ -55,7 +54,7 @@ def check_example(method: Method, population: Population, config: Config) -> Non
             " examples is private, and the weight would tell it; set federation.weighting ="
             " 'uniform'"
         )
-    if method.splits and population.across:
+    if method.splits and config.data.tasks == "domain-generalization":
         raise ConfigError(
             "data.tasks = 'domain-generalization' with privacy.unit = 'example': which domains are"
             " for the support depends on all examples of a user, so that one more could move the"

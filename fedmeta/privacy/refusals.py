@@ -1,11 +1,13 @@
 """What cannot be run with privacy, and why no epsilon may be told of what can."""
 
 from fedmeta.config import Config, ConfigError
+from fedmeta.data.store import UserStore
 from fedmeta.device_rules import active
 from fedmeta.methods import Method
 from fedmeta.population import Population
-from fedmeta.privacy.event import OFF, Privacy, plan
+from fedmeta.privacy.event import OFF, Privacy
 from fedmeta.privacy.example_refusals import check_example
+from fedmeta.privacy.plan import plan
 from fedmeta.public import is_private
 
 
@@ -17,6 +19,17 @@ def checked(method: Method, population: Population, config: Config) -> Privacy:
     """
     if config.privacy.unit == "off":
         return OFF
+    check_settings(method, config)
+    users = len(population.store.users("train"))
+    return plan(config, users, in_the_clear(method, population.store, config))
+
+
+def check_settings(method: Method, config: Config) -> None:
+    """Refuse what the settings alone show that no noise covers.
+
+    Raises:
+        ConfigError: with the rule and the remedy.
+    """
     if active(config):
         raise ConfigError(
             f"privacy.unit = {config.privacy.unit!r} with simulated devices: who takes part would"
@@ -26,21 +39,21 @@ def checked(method: Method, population: Population, config: Config) -> Privacy:
     if config.privacy.unit == "user" and method.contribute is not None:
         _check_user(method, config)
     if config.privacy.unit == "example":
-        check_example(method, population, config)
-    users = len(population.store.users("train"))
-    return plan(config, users, in_the_clear(method, population, config))
+        check_example(method, config)
 
 
-def in_the_clear(method: Method, population: Population, config: Config) -> tuple[str, ...]:
-    """What of the training users' data is made public without noise."""
+def in_the_clear(method: Method, store: UserStore | None, config: Config) -> tuple[str, ...]:
+    """What of the training users' data is made public without noise.
+
+    ``store`` holds the data; None: they are not read, and only what the settings show is told.
+    """
     found, wanted = [], config.data.standardize
-    store = population.store
-    if wanted == "features" or (wanted == "auto" and store.modality == "features"):
+    if wanted == "features" or (store and wanted == "auto" and store.modality == "features"):
         found.append(
             "features are scaled by the training users' own means and spreads; scale them before,"
             " by public constants, and set data.standardize = 'none'"
         )
-    if store.task == "regression":
+    if store and store.task == "regression":
         found.append("targets are scaled by the training users' own mean and spread")
     if "public" in method.needs and is_private(config.data):
         found.append(
@@ -58,6 +71,13 @@ def _check_user(method: Method, config: Config) -> None:
             "federation.weighting = 'examples': with privacy.unit = 'user' the weight of a user"
             " may not depend on his data, since the sum of the weights would tell of it; set"
             " federation.weighting = 'uniform'"
+        )
+    cap, given = config.validation.max_norm, config.privacy
+    if cap and (given.mechanism == "local" or given.adaptive_quantile or cap <= given.clip):
+        raise ConfigError(
+            f"validation.max-norm = {cap:g} with privacy.unit = 'user': a chunk of users that is"
+            " refused for its norm takes all of them away for what one has sent, which no clip of"
+            " one user covers; set validation.max-norm = 0, the clip bounds them already"
         )
     if method.weighs:
         raise ConfigError(

@@ -9,7 +9,7 @@ from fedmeta.outer import ServerState
 from fedmeta.population import Population
 from fedmeta.privacy import sampling
 from fedmeta.privacy.chance import Chance, seeded
-from fedmeta.privacy.event import plan
+from fedmeta.privacy.plan import plan
 from fedmeta.privacy.release import Released, own_noise, release
 from fedmeta.problem import Problem
 from fedmeta.types import Params

@@ -35,6 +35,8 @@ def aggregate(settings: RobustConfig, rows: Params) -> dict[str, Tensor]:
     f, rule = byzantine(settings, n), RULES[settings.rule]
     if n < _least(settings, f):
         raise ValueError(_short(settings, f, n, f"{n} users are in the round"))
+    if why := _all_trimmed(settings, n):
+        raise ValueError(why)
     flat = torch.cat([rows[name].reshape(n, -1).double() for name in names], 1)
     if settings.norm_bound:
         flat = bounded(flat, settings.norm_bound)
@@ -104,6 +106,8 @@ def check(method: Method, config: Config, training: int) -> None:
     if users < _least(settings, f):
         text = f"{users} users are in a round (federation.users-per-round and training users)"
         raise ConfigError(_short(settings, f, users, text))
+    if why := _all_trimmed(settings, users):
+        raise ConfigError(why)
 
 
 def _sums(method: Method) -> str:
@@ -120,6 +124,17 @@ def _sums(method: Method) -> str:
 
 def _least(settings: RobustConfig, f: int) -> int:
     return RULES[settings.rule].least(f)
+
+
+def _all_trimmed(settings: RobustConfig, n: int) -> str:
+    """Why the trimmed mean of n users would be a mean of nothing, or ""."""
+    cut = _share(settings.trim, n)
+    if settings.rule != "trimmed-mean" or 2 * cut < n:
+        return ""
+    return (
+        f"robust.trim = {settings.trim:g} leaves out {cut} of {n} users at each end, and so all of"
+        f" them; use robust.trim = {(n - 1) // 2 / n:.2g} or less, or more users per round"
+    )
 
 
 def _share(share: float, n: int) -> int:

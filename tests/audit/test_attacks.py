@@ -7,7 +7,8 @@ import pytest
 from experiments.audit import inversion, membership, report
 from fedmeta.config import Config, ConfigError, parse
 from fedmeta.privacy.calibration import noise_for
-from fedmeta.privacy.event import Event, plan
+from fedmeta.privacy.event import Event
+from fedmeta.privacy.plan import plan
 
 USERS = 10
 

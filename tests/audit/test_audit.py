@@ -12,7 +12,8 @@ from fedmeta import seeding
 from fedmeta.config import Config, ConfigError, parse
 from fedmeta.privacy import canaries
 from fedmeta.privacy.accounting import epsilon
-from fedmeta.privacy.event import Event, plan
+from fedmeta.privacy.event import Event
+from fedmeta.privacy.plan import plan
 from tests.audit.planted import PLANTED
 
 DELTA, CLAIM = 1e-5, 2.0

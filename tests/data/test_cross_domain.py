@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmeta import seeding, tasks
+from fedmeta import seeding, tasks, unseen
 from fedmeta.data import SPLITS, DataError, UserStore, load, wrap
 from fedmeta.population import Population, populate
 from fedmeta.sections.data import DataConfig
@@ -114,7 +114,7 @@ def test_support_and_query_of_a_training_user_share_no_domain() -> None:
     # A method that does not part its examples, and users who are judged, have all of them.
     whole = tasks.training(people, users, seeding.key(1), 5, 30, False)
     assert whole.query.weight.shape[1] == 0
-    judged = tasks.judging(people, store.users("test"), seeding.key(1), 5)
+    judged = unseen.judging(people, store.users("test"), seeding.key(1), 5)
     both = (judged.support.weight > 0).sum() + (judged.query.weight > 0).sum()
     assert int(both) == store.sizes()[store.users("test")].sum()
 

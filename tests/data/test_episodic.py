@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmeta import seeding, tasks
+from fedmeta import seeding, tasks, unseen
 from fedmeta.data import DataError, UserStore, load, wrap
 from fedmeta.population import populate
 from fedmeta.sections.data import DataConfig
@@ -139,7 +139,7 @@ def test_the_engine_meets_an_episode_as_it_is(tmp_path: Path) -> None:
     users = np.arange(60)
     for task in (
         tasks.training(people, users, seeding.key(1), 6, 9, True),
-        tasks.judging(people, users, seeding.key(2), 6),
+        unseen.judging(people, users, seeding.key(2), 6),
     ):
         for user in users:
             given, asked, *_ = episode(store, int(user))

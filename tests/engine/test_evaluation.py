@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score
 
-from fedmeta import evaluation, seeding, tasks
+from fedmeta import evaluation, seeding, unseen
 from fedmeta.cohort import Trial
 from fedmeta.config import ConfigError
 from fedmeta.learner import Primal
@@ -34,7 +34,7 @@ def test_scores_are_plain_accuracies_of_each_user(name: str) -> None:
     theta, users = theta_of(run), run.population.store.users("test")
     trials = [Trial(run.adapt, 0), Trial(run.adapt, 4)]
     scores = evaluation.evaluate(run, theta, users, trials)
-    task = tasks.judging(run.population, users, seeding.key(0, "support"), 4)
+    task = unseen.judging(run.population, users, seeding.key(0, "support"), 4)
     learner = Primal(run.model)
     for at in range(len(users)):
         mine = only(task, at)

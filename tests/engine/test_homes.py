@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fedmeta import cohort, evaluation, loop, seeding, tasks
+from fedmeta import cohort, evaluation, loop, seeding, unseen
 from fedmeta.data.selection import UNSEEN_FOLD
 from fedmeta.params import DOMAIN
 from fedmeta.population import homes
@@ -32,7 +32,7 @@ def mixed(unseen: bool) -> Problem:
 def support_rows(run: Problem, users: NDArray[np.int64]) -> NDArray[np.int64]:
     """Rows that the users adapt on, found by their features in the tasks that are judged."""
     stream = seeding.key(run.config.run.seed, "support")
-    task = tasks.judging(run.population, users, stream, SUPPORT)
+    task = unseen.judging(run.population, users, stream, SUPPORT)
     store, found = run.population.store, []
     for at, user in enumerate(users):
         rows = np.arange(store.offsets[user], store.offsets[user + 1])

@@ -52,8 +52,9 @@ def test_company_and_history_change_no_bit() -> None:
     for place, user in enumerate([0, 2, 4, 5]):
         alone = found(other, [user])
         for a, b in zip(together, alone, strict=True):
-            assert a is not None
-            assert b is not None
+            if a is None or b is None:  # not asked for
+                assert a is b
+                continue
             n, q = min(SIZES[user], SUPPORT), b.shape[2]
             torch.testing.assert_close(a[place, :n, :q], b[0, :n, :q], rtol=0, atol=0)
 

@@ -197,8 +197,8 @@ def test_who_sees_what(monkeypatch: pytest.MonkeyPatch) -> None:
         orders.append((message.metadata.message_type, wire.params(args[0]), message))  # type: ignore[arg-type]
         return message
 
-    def overhear(message: Message) -> wire.Sum:
-        replies.append(read(message))
+    def overhear(message: Message, how: wire.Read) -> wire.Sum:
+        replies.append(read(message, how))
         return replies[-1]
 
     monkeypatch.setattr(wire, "order_message", spy)
@@ -216,6 +216,7 @@ def test_who_sees_what(monkeypatch: pytest.MonkeyPatch) -> None:
             assert not made
             assert len(common["embedding/users"]) == 1
     assert {kind for kind, *_ in orders} == {"train", "evaluate"}
+    assert replies
     for reply in replies:
         assert set(reply.total) == {*head, SHARE}
         assert {len(v) for v in reply.total.values()} == {reply.users}

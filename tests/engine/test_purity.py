@@ -23,11 +23,13 @@ FILES = [
     for folder in package.__path__
     for path in Path(folder).rglob("*.py")
 ]
+RUNS_CODE = ("pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve")
+"""Modules whose files run what their author wrote into them."""
 GLOBAL_RANDOM = {"seed", "manual_seed", "rand", "randn", "randint", "shuffle", "choice", "sample"}
 
 
 def mistakes(source: str) -> list[str]:
-    """Validation by assert, a bare except, and draws from a global generator."""
+    """Validation by assert, a bare except, draws from a global generator, files that are code."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Assert):
@@ -40,7 +42,22 @@ def mistakes(source: str) -> list[str]:
                 found.append(f"line {node.lineno}: {owner}.{name} is a global generator")
             if owner == "torch" and name in GLOBAL_RANDOM and "generator=" not in ast.unparse(node):
                 found.append(f"line {node.lineno}: {owner}.{name} without a generator")
+        found += [f"line {getattr(node, 'lineno', 0)}: {what}" for what in code_from_files(node)]
     return found
+
+
+def code_from_files(node: ast.AST) -> list[str]:
+    """What a damaged or hostile file could use to be run: no pickle, no eval, no plain yaml."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+        return [f"{n} runs code of files" for n in names if n.split(".")[0] in RUNS_CODE]
+    if not isinstance(node, ast.Call):
+        return []
+    name, text = ast.unparse(node.func), ast.unparse(node)
+    if name in ("eval", "exec", "__import__", "torch.load", "yaml.load", "yaml.unsafe_load"):
+        return [f"{name} runs code of files"]
+    # `open_memmap` refuses objects; of `np.load` it is the default to refuse them too.
+    return [f"{name} with pickle"] if "allow_pickle=" in text and "=False" not in text else []
 
 
 @pytest.mark.parametrize(
@@ -52,6 +69,13 @@ def mistakes(source: str) -> list[str]:
         "np.random.shuffle(users)",
         "torch.randn(3)",
         "torch.manual_seed(0)",
+        "import pickle",
+        "from pickle import loads",
+        "torch.load(path)",
+        "np.load(path, allow_pickle=True)",
+        "np.load(path, allow_pickle=trusted)",
+        "eval(text)",
+        "yaml.load(text)",
     ],
 )
 def test_planted_mistakes_are_found(line: str) -> None:

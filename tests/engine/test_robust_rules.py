@@ -205,3 +205,12 @@ def test_too_few_users_are_named() -> None:
     settings = RobustConfig(rule="bulyan", byzantine=3)
     with pytest.raises(ValueError, match=r"n >= 4f \+ 3, that is 15 users, and 11 users are"):
         aggregate(settings, {"w": updates(11, 2)})
+
+
+def test_a_trim_that_leaves_nobody_is_refused() -> None:
+    settings = RobustConfig(rule="trimmed-mean", byzantine=0, trim=0.49)
+    with pytest.raises(ValueError, match=r"leaves out 2 of 3 users at each end.* = 0.33 or less"):
+        aggregate(settings, {"w": updates(3, 2)})
+    with pytest.raises(ValueError, match=r"leaves out 2 of 4 users at each end"):
+        aggregate(settings, {"w": updates(4, 2)})
+    assert aggregate(settings, {"w": updates(51, 2)})["w"].isfinite().all()

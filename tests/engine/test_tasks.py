@@ -13,6 +13,7 @@ from fedmeta.data.store import UserStore
 from fedmeta.methods import METHODS
 from fedmeta.population import Population, Rows
 from fedmeta.types import Examples, Task
+from fedmeta.unseen import judging
 from tests.engine.cases import problem
 
 SUPPORT, QUERY = 3, 4
@@ -96,7 +97,7 @@ def test_training(sizes: list[int], seed: int, splits: bool, unseen: bool) -> No
 def test_judging(sizes: list[int], seed: int, unseen: bool) -> None:
     people = population(sizes, seed, unseen)
     users = np.arange(len(sizes))
-    task = tasks.judging(people, users, seeding.key(seed), SUPPORT)
+    task = judging(people, users, seeding.key(seed), SUPPORT)
     for user, (start, end) in enumerate(
         zip(people.store.offsets, people.store.offsets[1:], strict=False)
     ):
@@ -177,7 +178,7 @@ def test_every_method_is_judged_on_the_same_examples() -> None:
         run = problem(method__name=name, federation__chunk=1 + len(drawn))
         users = run.population.store.users("test")
         stream = seeding.key(run.config.run.seed, "support")
-        drawn.append(tasks.judging(run.population, users, stream, run.config.data.support))
+        drawn.append(judging(run.population, users, stream, run.config.data.support))
     for task in drawn[1:]:
         for a, b in zip(drawn[0], task, strict=True):
             assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))

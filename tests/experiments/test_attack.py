@@ -57,7 +57,8 @@ def after_one_round(given: Problem, plan: Plan, folder: Path) -> Params:
 @pytest.mark.parametrize("name", [name for name in ATTACKS if name != "huge"])
 def test_attackers_send_what_they_are_said_to(name: str, rule: str, tmp_path: Path) -> None:
     """Over several chunks, one of which has honest users alone."""
-    given = problem(method__name="reptile", federation__rounds=1, robust__rule=rule)
+    alone = {"validation__max_norm": 0.0, "validation__max_ratio": 0.0}
+    given = problem(method__name="reptile", federation__rounds=1, robust__rule=rule, **alone)
     marked = torch.roll(given.population.features, 3, 0)
     plan = Plan(ATTACKS[name], 0.3, True, marked)
     bad = attackers(given, plan, loop.cohort_of(given.population, given.config, 1))
@@ -197,6 +198,11 @@ def test_command(fedmeta: Call) -> None:
         (("--share", "0.5"), {}, "--share 0.5: expected a share above 0 and below 0.5"),
         ((), {"federation__rounds": 0}, "federation.rounds = 0: without a round there is nothing"),
         ((), {"method__name": "pfedhn"}, "'pfedhn': each user is sent parameters of his own"),
+        (("--rules", "mean"), {"method__name": "pfedhn"}, "which attackers here cannot attack"),
+        ((), {"method__name": "local"}, "method.name = 'local': users send nothing"),
+        ((), {"devices__failure": 0.5}, "devices: attackers know a round by the server's draw"),
+        (("--rules", "mean"), {"privacy__unit": "example", "privacy__noise_multiplier": 1.0},
+         "privacy.unit = 'example': attackers change single users' updates"),
         (("--attacks", "backdoor"), {"data__source": "digits", "backbone__name": "auto"},
          "a backdoor is a phrase in texts that have classes, and 'digits'"),
     ],

@@ -8,7 +8,8 @@ from experiments import epsilon as command
 from experiments import tables
 from fedmeta.config import Config, ConfigError, parse
 from fedmeta.privacy import accounting
-from fedmeta.privacy.event import Event, plan
+from fedmeta.privacy.event import Event
+from fedmeta.privacy.plan import plan
 from tests.experiments.runs import TINY
 
 
@@ -66,7 +67,9 @@ def test_reasons_instead_of_an_epsilon() -> None:
 
 
 def test_a_table_is_made(capsys: pytest.CaptureFixture[str]) -> None:
-    tables.show(command.table(command.query(config(privacy__noise_cohort_size=5000))))
+    tables.show(
+        command.table(command.query(config(privacy__noise_cohort_size=5000, privacy__delta=1e-5)))
+    )
     shown = capsys.readouterr().out
     assert "extrapolated to a deployment with 5,000 users" in shown
     assert "a user is there or not" in shown
@@ -90,3 +93,28 @@ def test_what_cannot_be_had_is_refused(values: dict[str, object], text: str) -> 
 def test_users_are_counted_from_one() -> None:
     with pytest.raises(ConfigError, match="--users 0"):
         command.query(config(), users=0)
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"privacy__unit": "example", "method__name": "maml"}, "privacy.unit = 'example'"),
+        ({"method__name": "metaadapt"}, "weighs users by their data"),
+        ({"federation__weighting": "examples"}, "federation.weighting = 'examples'"),
+        ({"validation__max_norm": 0.5}, "validation.max-norm = 0.5"),
+        ({"robust__rule": "median"}, "robust.rule = 'median'"),
+    ],
+)
+def test_what_cannot_be_run_has_no_epsilon_without_data_either(
+    values: dict[str, object], text: str
+) -> None:
+    with pytest.raises(ConfigError, match=text):
+        command.query(config(**values), users=500)
+    with pytest.raises(ConfigError, match=text):
+        command.query(config(**values))
+
+
+def test_what_settings_release_in_the_clear_is_told_without_data() -> None:
+    found = command.query(config(data__standardize="features"), users=500)
+    assert found["claim"]["epsilon"] is None
+    assert "scaled by the training users' own means" in found["claim"]["reasons"][0]

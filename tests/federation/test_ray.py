@@ -1,9 +1,6 @@
 """Ray actors give the same bits as this process, and fail as loudly; one Ray for all tests."""
 
 import gc
-import os
-import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
-from flwr.app import Context, Message
-from flwr.clientapp import ClientApp
 
-import clients.app
-from clients import wire
 from experiments.backends.inline import InlineGrid
 from experiments.backends.ray_grid import TRIES, RayGrid
 from experiments.backends.ray_pool import Pool, Worker, pool, workers_for
@@ -27,38 +20,11 @@ from fedmeta.problem import Problem
 from strategies.app import Outcome, run
 from strategies.errors import ClientError
 from tests.engine.cases import distance, problem
+from tests.federation.spoilers import GREEDY, KILL, POISON, make_app
 from tests.federation.test_devices import BASE, HARD
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # Ray's files and processes
 ACTORS = 2
-POISON, KILL, GREEDY = "poison-", "kill-", "greedy-"
-
-
-def make_app() -> ClientApp:
-    """The app of the tool, which raises for a user if the run's name says so."""
-    app, poison, kill, greedy = ClientApp(), POISON, KILL, GREEDY
-
-    @app.train()
-    def train(message: Message, context: Context) -> Message:
-        name = str(context.run_config["run.name"])
-        _, order = wire.read_order(message)
-        if name.startswith(kill) and order.round == 2 and order.chunk == 1:
-            marker = Path(name.removeprefix(kill))
-            if not marker.exists() or marker.name == "always":
-                marker.touch()
-                time.sleep(0.3)  # the reply before this message is on its way: Ray sends it aside
-                os.kill(os.getpid(), signal.SIGKILL)
-        if name.startswith(greedy) and int(name.removeprefix(greedy)) in order.users:
-            np.ones(2**30)  # 8 GB, none of them spare
-        if name.startswith(poison) and int(name.removeprefix(poison)) in order.users:
-            raise ValueError(f"{name} was in chunk {order.chunk}")
-        return clients.app.train(message, context)
-
-    @app.evaluate()
-    def evaluate(message: Message, context: Context) -> Message:
-        return clients.app.evaluate(message, context)
-
-    return app
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from fedmeta.methods import METHODS
 from fedmeta.params import OWN, SHARE
 from fedmeta.problem import Problem, initial
 from fedmeta.types import Params
+from strategies.errors import ClientError
 from tests.engine.cases import FEDERATED, FITS, problem
 from tests.federation.runs import over_inline
 
@@ -135,5 +136,5 @@ def test_a_method_that_leaks_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(clients.app, "contribution", leaky)
     run = problem(method__name="fedper", head__name="mlp", federation__rounds=1)
-    with pytest.raises(KeyError, match=r"own/output\.bias"):
+    with pytest.raises(ClientError, match=r"not expected \['own/output\.bias'\]"):
         over_inline(run)

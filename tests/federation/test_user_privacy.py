@@ -16,7 +16,7 @@ import clients.app
 from clients import wire
 from experiments.backends.inline import InlineGrid
 from experiments.summary import weights_sha256
-from fedmeta import loop
+from fedmeta import cohort, loop
 from fedmeta.config import ConfigError, flatten, parse
 from fedmeta.methods import METHODS
 from fedmeta.outer import begin
@@ -25,6 +25,7 @@ from fedmeta.privacy.clip import BELOW
 from fedmeta.privacy.refusals import in_the_clear
 from fedmeta.privacy.release import release
 from fedmeta.problem import Problem, initial
+from fedmeta.types import Update
 from strategies import checkpoint
 from strategies.app import run
 from strategies.events import RoundDone
@@ -214,6 +215,33 @@ def test_what_a_reply_under_local_noise_tells() -> None:
         assert (reply.failed, reply.reason, reply.weight) == ([], "", float(reply.users))
 
 
+def test_under_local_noise_a_failure_and_an_order_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Users that raise are not seen in any field, and a server's order cannot widen the clip."""
+    run = private(privacy__mechanism="local")
+    theta, users = initial(run), run.population.store.users("train")[:4]
+
+    def reply(clip: float) -> wire.Sum:
+        order = wire.Order(1, 0, users.tolist(), clip=clip)
+        return clients.app.contribution(run, theta, users, order, tmp_path)
+
+    told = reply(run.privacy.clip)
+    for clip in (0.0, 1e9):
+        assert all(np.array_equal(told.total[n], v) for n, v in reply(clip).total.items())
+    before = cohort.contribute
+
+    def raises(*given: Any, **more: Any) -> Update:
+        if len(given[3].support.weight) > 1:
+            raise ValueError("a batch with a bad user")
+        found: Update = before(*given, **more)
+        return found
+
+    monkeypatch.setattr(cohort, "contribute", raises)
+    failed = reply(run.privacy.clip)
+    assert failed._replace(total={}) == told._replace(total={})
+
+
 def test_secure_noise_is_never_the_same() -> None:
     given = private()
     state = begin(initial(given), given.config.server)
@@ -237,4 +265,4 @@ def test_what_is_public_without_noise_forbids_an_epsilon() -> None:
     run = private(method__name="fedmd")
     assert run.privacy.broken == ()  # messages that no user has
     brought = parse({"data.source": "mine.csv"})
-    assert "public set" in in_the_clear(run.method, run.population, brought)[0]
+    assert "public set" in in_the_clear(run.method, run.population.store, brought)[0]

@@ -11,7 +11,7 @@ from fedmeta import seeding
 from fedmeta.config import parse
 from fedmeta.privacy.banded import coefficients, correlated
 from fedmeta.privacy.chance import Chance, seeded
-from fedmeta.privacy.event import plan
+from fedmeta.privacy.plan import plan
 from fedmeta.privacy.release import release
 from fedmeta.types import Params
 

@@ -1,19 +1,22 @@
 """Runs pay before they release: the ledger holds what the claim says, and a resume agrees."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from clients import ledger
+from clients import charging, ledger
 from clients.ledger import EVERYBODY, FILE, LedgerError
 from experiments.simulate import Run, _go_on, simulate
 from fedmeta.config import Config, ConfigError, parse
 from fedmeta.privacy.accounting import epsilon
 from fedmeta.privacy.claim import check_budget, claimed, sentence
-from fedmeta.privacy.event import Privacy, plan
+from fedmeta.privacy.event import Privacy
+from fedmeta.privacy.plan import plan
+from fedmeta.problem import build, initial
 from tests.experiments.runs import TINY, rounds_of
 
 EXAMPLE = {
@@ -123,10 +126,10 @@ def test_reasons_stand_where_no_epsilon_may() -> None:
 
 
 def test_an_extrapolated_epsilon_is_called_that() -> None:
-    given = config(USER, {"privacy.noise-cohort-size": 1000})
+    given = config(USER, {"privacy.noise-cohort-size": 1000, "privacy.delta": 1e-4})
     claim = claimed(given, plan(given, 36))
     assert claim is not None
-    assert "extrapolated to a deployment with 1,000 users" in sentence(claim)
+    assert "extrapolated to a deployment with 1,000 users per round of 4,500" in sentence(claim)
     assert np.isfinite(claim.epsilon or np.nan)
 
 
@@ -136,3 +139,24 @@ def test_what_never_leaves_costs_nothing() -> None:
     assert claim is not None
     assert claim.epsilon == 0.0
     check_budget(given, plan(given, 36))
+
+
+def test_the_same_noise_does_not_hide_two_data_sets_nor_two_runs(tmp_path: Path) -> None:
+    """Parameters, seed and round alone name the noise; a label more would stand in the difference.
+
+    The difference of two releases under one noise is that of their sums: no noise is left in it.
+    """
+    problem = build(config(EXAMPLE))
+    theta, users = initial(problem), problem.population.store.users("train")[:3]
+    assert charging.admitted(problem, theta, users, 1, tmp_path).all()
+    assert charging.admitted(problem, theta, users, 1, tmp_path).all()  # the same bits once more
+    store = problem.population.store
+    other = replace(store, label=np.roll(store.label, 1))
+    edited = problem._replace(population=replace(problem.population, store=other))
+    with pytest.raises(LedgerError, match="noise may not be used again"):
+        charging.admitted(edited, theta, users, 1, tmp_path)
+    with pytest.raises(LedgerError, match="noise may not be used again"):
+        charging.admitted(build(config(EXAMPLE, {"method.rate": 0.3})), theta, users, 1, tmp_path)
+    renewed = build(config(EXAMPLE, {"run.seed": 5}))
+    assert charging.admitted(renewed, theta, users, 1, tmp_path).all()
+    assert sum(ledger.history(tmp_path, store.ids[users[0]]).values()) == 2

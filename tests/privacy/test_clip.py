@@ -154,3 +154,18 @@ def test_zero_stays_zero() -> None:
     assert found["w"].tolist() == [[0.0, 0.0], [1.5, 2.0]]
     assert found["v"].tolist() == [0.0, 6.0]
     assert found[BELOW].tolist() == [0.5, -0.5]
+
+
+def test_a_norm_that_overflows_lets_nothing_pass() -> None:
+    """Finite coefficients whose products in single precision are infinite with either sign."""
+    head = HEADS["linear"](4, 2, hidden=1, experts=1)
+    tail = head.tail
+    assert tail is not None
+    side = Examples(torch.ones(1, 2, 4), torch.zeros(1, 1, 2), torch.full((1, 2), 0.5))
+    task, name = Task(side, side), f"{tail.layer}.weight"
+    leaves = {name: torch.tensor([[[3e20, -1e20], [0.0, 0.0]]])}
+    place = Coordinates(tail, task, geometry(task))
+    assert bool(norms(leaves, place).isnan().all())
+    found = clipped(leaves, Clip(1.0, counts=True), place)
+    assert not found[name].any()
+    assert found[BELOW].tolist() == [-0.5]

@@ -9,10 +9,10 @@ import torch
 from experiments.summary import weights_sha256
 from fedmeta import loop
 from fedmeta.privacy import example
-from fedmeta.privacy.chance import SECURE
+from fedmeta.privacy.chance import SECURE, seeded
 from fedmeta.privacy.clipping import by_examples, by_factors
-from fedmeta.privacy.event import plan
 from fedmeta.privacy.noisy import Source
+from fedmeta.privacy.plan import plan
 from tests.engine.cases import distance, flat
 from tests.federation.runs import over_inline
 from tests.privacy.doors import met, private, start, users, written_out
@@ -150,6 +150,20 @@ def test_secret_samples_and_noise_never_repeat() -> None:
     doors = [example.meet(run, theta, some, n, chance=SECURE) for n in (1, 2)]
     asked = [door.sides["query"].chosen for door in doors]
     assert np.array_equal(asked[0], asked[1])  # a fixed split is fixed
+
+
+def test_a_source_that_is_handed_in_draws_each_example_and_user_apart() -> None:
+    """Even one that gives equal numbers for equal paths."""
+    run = private("reptile", "mlp", privacy__sampling_rate=0.5)
+    some = users(run)
+    door = example.meet(run, start(run), some, 1, chance=seeded(3))
+    side = door.sides["support"]
+    chosen, there = side.chosen.sum(2), (side.examples.weight > 0).sum(1).numpy()
+    assert ((chosen > 0) & (chosen < there)).mean() > 0.5
+    others = example.meet(run, start(run), some[1:], 1, chance=seeded(3))
+    mine, theirs = (one.noise("support", 2, 5) for one in (door, others))
+    assert torch.equal(mine[:, 1:], theirs)
+    assert not torch.isclose(mine[:, :1], mine[:, 1:]).any()
 
 
 def test_no_two_releases_share_their_noise() -> None:

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from fedmeta.config import Config, ConfigError, parse
-from fedmeta.privacy.event import OFF, Event, plan
+from fedmeta.privacy.event import OFF, Event
+from fedmeta.privacy.plan import plan
 
 USERS = 1000
 
@@ -50,7 +51,10 @@ def test_a_declared_cohort_scales_the_noise_and_not_the_charge() -> None:
     assert found.count_noise == pytest.approx(plain.count_noise / 100)
     assert found.events(4) == plain.events(4)
     assert (found.declared, plain.declared) == (5000, 0)
-    other = plan(config(privacy__noise_cohort_size=5000, privacy__sampling_rate=0.001), USERS)
+    rare = {"privacy__noise_cohort_size": 5000, "privacy__sampling_rate": 0.001}
+    with pytest.raises(ConfigError, match="deployment with 5,000,000 users"):
+        plan(config(**rare), USERS)  # a rate of one's choice is paid for in delta
+    other = plan(config(**rare, privacy__delta=2e-7), USERS)
     assert other.events(4) == ((Event(1.5, 0.001, 4),),)
     assert other.sampling_rate == 0.05  # of the simulated users
 

@@ -8,7 +8,7 @@ import torch
 from fedmeta.config import parse
 from fedmeta.privacy.chance import seeded
 from fedmeta.privacy.clip import BELOW, clipped
-from fedmeta.privacy.event import plan
+from fedmeta.privacy.plan import plan
 from fedmeta.privacy.release import clip_of, release
 from fedmeta.types import Params
 
