@@ -44,6 +44,7 @@ GIVEN = {
     "server.rate": STILL,
     "federation.chunk": 50,
     "robust.rule": "mean",
+    "validation.max-norm": 0.0,
     "run.backend": "inline",
     "run.device": "cpu",
 }
