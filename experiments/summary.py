@@ -120,6 +120,7 @@ def summarize(outcome: Outcome, speed: dict[str, float]) -> dict[str, Any]:
     # Of the rounds of this process: those before a resume took their time in another.
     updates = sum(event.users for event in outcome.history[outcome.before :])
     rate = updates / outcome.seconds if updates else 0.0
+    failed = sum(event.failed for event in outcome.history)
     found = {
         "clock": clock_figures(outcome),
         "target": target_figures(outcome, config.evaluation.target),
@@ -138,10 +139,10 @@ def summarize(outcome: Outcome, speed: dict[str, float]) -> dict[str, Any]:
         },
         "dropped": population.store.dropped,
         "notes": notes(outcome.problem) + _retries(outcome),
-        "failed_updates": sum(event.failed for event in outcome.history),
+        "failed_updates": failed,
         "refused": refused(outcome),
         "budget_spent": sum(event.spent for event in outcome.history),
-        "privacy": claim.as_json(claim.claimed(config, outcome.problem.privacy)),
+        "privacy": claim.as_json(claim.claimed(config, outcome.problem.privacy, failed=failed)),
         "valid": split_figures(outcome, "valid"),
         "test": split_figures(outcome, "test"),
         "speed": speed | {"user_updates_per_s": rate},

@@ -11,7 +11,7 @@ from experiments.compare import Comparison
 from experiments.simulate import Run
 from fedmeta.methods import METHODS
 from fedmeta.metrics import METRICS, Metric
-from fedmeta.privacy.claim import Claim, claimed, sentence
+from fedmeta.privacy.claim import Claim, sentence
 
 
 def _number(metric: Metric, value: float) -> str:
@@ -60,8 +60,8 @@ def run_table(run: Run) -> RenderableType:
         lines.append(Text(clock_line(summary["clock"])))
     lines += [Text(line) for line in target_lines(metric, {summary["name"]: summary})]
     lines += [Text(note) for note in summary["notes"]]
-    if claim := claimed(run.outcome.problem.config, run.outcome.problem.privacy):
-        lines.append(Text(sentence(claim)))
+    if claim := summary["privacy"]:
+        lines.append(Text(sentence(Claim(**claim))))
     lines.append(Text(f"weights sha256 {summary['weights_sha256'][:16]}…   {run.folder}"))
     return Group(table, *lines)
 

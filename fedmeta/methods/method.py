@@ -119,9 +119,8 @@ class Method:
         adapt: how a new user personalizes; it never sees labels of the query.
         walk: ``adapt`` step by step, where more steps are the same descent, continued: the n-th
             that it yields is what ``adapt`` gives for n steps. None where that is not so.
-        contribute: what a training user sends; None where there is no federation. It is always
-            a direction of descent, so that for ``theta - phi`` one step of SGD at rate 1 is
-            federated averaging.
+        contribute: what a training user sends, a direction of descent: for ``theta - phi`` one step
+            of SGD at rate 1 is federated averaging. None where there is no federation.
         defaults: its settings where the config leaves them open.
         sends: which of the server's parameters a user sends, by name; the wire is checked for it.
         beside: prefixes of the names of what leaves beside them (counts, sums).

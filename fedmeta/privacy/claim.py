@@ -34,23 +34,31 @@ class Claim(NamedTuple):
     deployed: int = 0
 
 
-def claimed(config: Config, privacy: Privacy, rounds: int | None = None) -> Claim | None:
-    """The claim of a run of so many rounds, all of the config's if None; None: privacy is off."""
+def claimed(
+    config: Config, privacy: Privacy, rounds: int | None = None, failed: int = 0
+) -> Claim | None:
+    """The claim of a run of so many rounds, all of the config's if None; None: privacy is off.
+
+    ``failed`` is how many updates failed: where users are protected from the server, which is told
+    who failed and why, none of them may.
+    """
     if privacy.unit == "off":
         return None
     charge = privacy.events(config.federation.rounds if rounds is None else rounds)
     if METHODS[config.method.name].contribute is None:
         charge = ()  # nothing leaves
-    delta = config.privacy.delta
+    delta, reasons = config.privacy.delta, privacy.broken
+    if failed and privacy.unit == "example":
+        reasons = (*reasons, f"{failed} updates failed, and the server was told whose and why")
     return Claim(
-        epsilon=None if privacy.broken else _within(config, privacy, epsilon(charge, delta)),
+        epsilon=None if reasons else _within(config, privacy, epsilon(charge, delta)),
         delta=delta,
         unit=privacy.unit,
         mechanism=privacy.mechanism,
         protects=privacy.adjacency,
         trusts=privacy.trusts,
         extrapolated=privacy.declared,
-        reasons=privacy.broken,
+        reasons=reasons,
         deployed=round(privacy.declared / privacy.charge[0][0].sampling_rate)
         if privacy.declared
         else 0,

@@ -1,8 +1,8 @@
 """What a mechanism is: sampling, clip, noise, denominator and cost in one object that cannot drift.
 
-A :class:`Privacy` is made once from a config by :func:`fedmeta.privacy.plan.plan`. The rounds take their cohorts, clip,
-noise and denominator from it, and the accountant its charges, so that no part can be changed and
-another not. "off" is one too: no clip, no noise, no charge.
+A :class:`Privacy` is made once from a config by :func:`fedmeta.privacy.plan.plan`. The rounds take
+their cohorts, clip, noise and denominator from it, and the accountant its charges, so that no part
+can be changed and another not. "off" is one too: no clip, no noise, no charge.
 """
 
 from dataclasses import dataclass

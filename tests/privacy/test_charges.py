@@ -160,3 +160,11 @@ def test_the_same_noise_does_not_hide_two_data_sets_nor_two_runs(tmp_path: Path)
     renewed = build(config(EXAMPLE, {"run.seed": 5}))
     assert charging.admitted(renewed, theta, users, 1, tmp_path).all()
     assert sum(ledger.history(tmp_path, store.ids[users[0]]).values()) == 2
+
+
+def test_who_failed_is_told_and_takes_the_epsilon_along() -> None:
+    for given, hidden in ((config(EXAMPLE), False), (config(USER), True)):
+        claim = claimed(given, plan(given, 36), failed=2)
+        assert claim is not None
+        assert (claim.epsilon is None) != hidden
+        assert ("2 updates failed" in sentence(claim)) != hidden
