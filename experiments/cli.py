@@ -10,6 +10,7 @@ import typer
 
 from experiments import settings
 from experiments.attack.command import attack
+from experiments.audit.command import audit
 from experiments.bench.command import app as bench
 from experiments.frontier.command import frontier
 from experiments.options import (
@@ -186,6 +187,7 @@ def reproduce(
 app.command()(sweep)
 app.command()(attack)
 app.command()(frontier)
+app.command()(audit)
 app.add_typer(bench, name="bench")
 
 

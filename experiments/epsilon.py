@@ -52,7 +52,7 @@ def query(config: Config, users: int | None = None) -> dict[str, Any]:
         raise ConfigError(
             f"method.name = {config.method.name!r}: expected one of {', '.join(METHODS)}"
         )
-    privacy, width, classes = _mechanism(config, users)
+    privacy, width, classes = mechanism_of(config, users)
     claim = claimed(config, privacy)
     charge = privacy.events(config.federation.rounds)
     delta = config.privacy.delta
@@ -86,7 +86,8 @@ def over_clip(config: Config, privacy: Privacy, size: int) -> float:
     return share / (privacy.expected if privacy.mechanism != "local" else privacy.expected**0.5)
 
 
-def _mechanism(config: Config, users: int | None) -> tuple[Privacy, int, int]:
+def mechanism_of(config: Config, users: int | None) -> tuple[Privacy, int, int]:
+    """The mechanism of a config, the width of the features and the classes; see :func:`query`."""
     method = METHODS[config.method.name]
     device_rules.check(config)
     if users is not None:
