@@ -174,9 +174,8 @@ class Federated(Strategy):
         summed = {name: torch.from_numpy(np.asarray(value)) for name, value in total.items()}
         mean, carried = mean_of(self.problem, self.state, summed, weight, self._chance)
         if self._ledger is not None:
-            fresh = self._chance is not None
-            folder = self._ledger
-            charging.pay(self.problem, mean, payers, server_round, folder, fresh, carried)
+            fresh, to = self._chance is not None, self._ledger
+            charging.pay(self.problem, mean, payers, server_round, to, fresh, carried)
         self.state = loop.step(self.problem, self.state, mean)._replace(privacy=carried)
 
     def configure_evaluate(
