@@ -127,7 +127,7 @@ class Federated(Strategy):
         failure, again = "", 0
         payers = np.array([u for one in self._asked.values() for u in one.users], np.int64)
         intake = Intake(
-            limits(checks, self.problem.privacy.guards_users),
+            limits(checks, self.problem.privacy),
             self._asked,
             expected(self.problem, self.state, self._shapes, server_round),
             self.trust.norms,

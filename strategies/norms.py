@@ -7,6 +7,7 @@ from statistics import median_low
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmeta.privacy.event import Privacy
 from fedmeta.sections.validation import ValidationConfig
 from fedmeta.sent import Weights
 
@@ -24,13 +25,18 @@ SLACK = 1e-3
 """What a weight that is no whole number may be past its bounds: it was computed in float32."""
 
 
-def limits(settings: ValidationConfig, guards_users: bool) -> ValidationConfig:
+def limits(settings: ValidationConfig, privacy: Privacy) -> ValidationConfig:
     """The settings, without the median where users are protected by a mechanism.
 
     Who is let in would depend on what others have sent, which no bound on one user covers; their
-    clip bounds them already.
+    clip bounds them already. A cap above a fixed clip meets nobody honest and stays; where the clip
+    adapts, or users add noise, it goes too.
     """
-    return settings.model_copy(update={"max_ratio": 0.0}) if guards_users else settings
+    if not privacy.guards_users:
+        return settings
+    fixed = privacy.mechanism != "local" and not privacy.quantile
+    cap = settings.max_norm if fixed else 0.0
+    return settings.model_copy(update={"max_ratio": 0.0, "max_norm": cap})
 
 
 def largest(before: Sequence[float], settings: ValidationConfig) -> float:

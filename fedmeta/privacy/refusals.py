@@ -9,6 +9,7 @@ from fedmeta.privacy.event import OFF, Privacy
 from fedmeta.privacy.example_refusals import check_example
 from fedmeta.privacy.plan import plan
 from fedmeta.public import is_private
+from fedmeta.sections.validation import ValidationConfig
 
 
 def checked(method: Method, population: Population, config: Config) -> Privacy:
@@ -73,7 +74,10 @@ def _check_user(method: Method, config: Config) -> None:
             " federation.weighting = 'uniform'"
         )
     cap, given = config.validation.max_norm, config.privacy
-    if cap and (given.mechanism == "local" or given.adaptive_quantile or cap <= given.clip):
+    loose = given.mechanism == "local" or given.adaptive_quantile > 0
+    # Where the clip moves or noise is added by users, no size is checked: only a cap that was
+    # asked for would be missed.
+    if cap and (cap != ValidationConfig().max_norm if loose else cap <= given.clip):
         raise ConfigError(
             f"validation.max-norm = {cap:g} with privacy.unit = 'user': a chunk of users that is"
             " refused for its norm takes all of them away for what one has sent, which no clip of"

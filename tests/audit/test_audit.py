@@ -83,8 +83,10 @@ def test_no_false_alarm_in_twenty(unit: str) -> None:
     quiet(unit, FULL)
 
 
-@pytest.mark.parametrize("bug", PLANTED)
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize(
+    ("unit", "bug"),
+    [("user", "sigma / 3"), ("user", "no clip"), *(("example", b) for b in PLANTED)],
+)
 def test_planted_bug_is_caught(unit: str, bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
     loud(unit, bug, FEW, monkeypatch)
 

@@ -102,6 +102,10 @@ def test_users_are_counted_from_one() -> None:
         ({"method__name": "metaadapt"}, "weighs users by their data"),
         ({"federation__weighting": "examples"}, "federation.weighting = 'examples'"),
         ({"validation__max_norm": 0.5}, "validation.max-norm = 0.5"),
+        (
+            {"validation__max_norm": 9.0, "privacy__mechanism": "local"},
+            "validation.max-norm = 9",
+        ),
         ({"robust__rule": "median"}, "robust.rule = 'median'"),
     ],
 )

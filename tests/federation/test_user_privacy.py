@@ -9,23 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from flwr.app import Context, Message
-from flwr.clientapp import ClientApp
 
 import clients.app
-from clients import wire
 from experiments.backends.inline import InlineGrid
 from experiments.summary import weights_sha256
-from fedmeta import cohort, loop
-from fedmeta.config import ConfigError, flatten, parse
+from fedmeta import loop
+from fedmeta.config import ConfigError, flatten
 from fedmeta.methods import METHODS
 from fedmeta.outer import begin
 from fedmeta.privacy.chance import SECURE
 from fedmeta.privacy.clip import BELOW
-from fedmeta.privacy.refusals import in_the_clear
 from fedmeta.privacy.release import release
 from fedmeta.problem import Problem, initial
-from fedmeta.types import Update
 from strategies import checkpoint
 from strategies.app import run
 from strategies.events import RoundDone
@@ -193,55 +188,6 @@ def test_users_come_by_chance_or_in_turn() -> None:
         assert len(rounds) <= turn.privacy.times(40)
 
 
-def test_what_a_reply_under_local_noise_tells() -> None:
-    """P11: nothing but noised numbers of the server's names; not who failed, nor why."""
-    given, seen = private(privacy__mechanism="local", federation__rounds=1), []
-    app = ClientApp()
-
-    @app.train()
-    def train(message: Message, context: Context) -> Message:
-        reply = clients.app.train(message, context)
-        seen.append(wire.read_sum(reply))
-        return reply
-
-    @app.evaluate()
-    def evaluate(message: Message, context: Context) -> Message:
-        return clients.app.evaluate(message, context)
-
-    over_inline(given, app=app)
-    names = set(initial(given))
-    for reply in seen:
-        assert set(reply.total) == names
-        assert (reply.failed, reply.reason, reply.weight) == ([], "", float(reply.users))
-
-
-def test_under_local_noise_a_failure_and_an_order_change_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Users that raise are not seen in any field, and a server's order cannot widen the clip."""
-    run = private(privacy__mechanism="local")
-    theta, users = initial(run), run.population.store.users("train")[:4]
-
-    def reply(clip: float) -> wire.Sum:
-        order = wire.Order(1, 0, users.tolist(), clip=clip)
-        return clients.app.contribution(run, theta, users, order, tmp_path)
-
-    told = reply(run.privacy.clip)
-    for clip in (0.0, 1e9):
-        assert all(np.array_equal(told.total[n], v) for n, v in reply(clip).total.items())
-    before = cohort.contribute
-
-    def raises(*given: Any, **more: Any) -> Update:
-        if len(given[3].support.weight) > 1:
-            raise ValueError("a batch with a bad user")
-        found: Update = before(*given, **more)
-        return found
-
-    monkeypatch.setattr(cohort, "contribute", raises)
-    failed = reply(run.privacy.clip)
-    assert failed._replace(total={}) == told._replace(total={})
-
-
 def test_secure_noise_is_never_the_same() -> None:
     given = private()
     state = begin(initial(given), given.config.server)
@@ -252,17 +198,3 @@ def test_secure_noise_is_never_the_same() -> None:
         for _ in range(2)
     )
     assert distance(one, two) > 0.1
-
-
-def test_weights_by_examples_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"federation\.weighting = 'examples'.*'uniform'"):
-        private(federation__weighting="examples")
-
-
-def test_what_is_public_without_noise_forbids_an_epsilon() -> None:
-    assert private().privacy.broken == ()
-    assert "scaled" in private(data__standardize="features").privacy.broken[0]
-    run = private(method__name="fedmd")
-    assert run.privacy.broken == ()  # messages that no user has
-    brought = parse({"data.source": "mine.csv"})
-    assert "public set" in in_the_clear(run.method, run.population.store, brought)[0]
