@@ -34,11 +34,13 @@ class Experiment(NamedTuple):
 
 
 def _politeness(support: int, unseen: bool, offset: float) -> Experiment:
+    # Words remember requests that others have judged; of new ones they know little.
+    short = ("bias", *DEFAULT_METHODS)
     return Experiment(
-        "politeness.toml",
+        "politeness.toml" if unseen else "politeness-seen.toml",
         {"data.support": support, "data.unseen-items": unseen},
         f"personalization pays, and is not worse than a plain per-user offset ({offset} %)",
-        ("bias", *DEFAULT_METHODS),
+        (*short, "fomaml", "meta-sgd") if unseen else short,
         central=True,
     )
 
