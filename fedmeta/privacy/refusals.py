@@ -2,7 +2,6 @@
 
 from fedmeta.config import Config, ConfigError
 from fedmeta.data.store import UserStore
-from fedmeta.device_rules import active
 from fedmeta.methods import Method
 from fedmeta.population import Population
 from fedmeta.privacy.event import OFF, Privacy
@@ -31,12 +30,6 @@ def check_settings(method: Method, config: Config) -> None:
     Raises:
         ConfigError: with the rule and the remedy.
     """
-    if active(config):
-        raise ConfigError(
-            f"privacy.unit = {config.privacy.unit!r} with simulated devices: who takes part would"
-            " go by who is there and how fast he is, which no accountant covers; leave devices.*"
-            " at their defaults, or set privacy.unit = 'off'"
-        )
     if config.privacy.unit == "user" and method.contribute is not None:
         _check_user(method, config)
     if config.privacy.unit == "example":
