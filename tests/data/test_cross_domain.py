@@ -12,9 +12,6 @@ from fedmeta.population import Population, populate
 from fedmeta.sections.data import DataConfig
 from tests.data.rows import config, load_rows, text_rows, with_column
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data are not here")
-
 
 def made(**values: Any) -> UserStore:
     return load(DataConfig(**{"users": 80, "messages": 600, "support": 5, **values}))
@@ -143,12 +140,11 @@ def test_a_store_can_be_wrapped() -> None:
     np.testing.assert_array_equal(found.split, expected.split)
 
 
-@needs_shared
 @pytest.mark.parametrize(
     ("name", "column"),
     [("multipico_irony.jsonl.gz", "lang"), ("stanford_politeness.jsonl.gz", "community")],
 )
-def test_shared_data(name: str, column: str) -> None:
+def test_shared_data(name: str, column: str, shared_data: Path) -> None:
     check_disjoint(
-        load(config(SHARED / name, domain_column=column, tasks="cross-domain", support=5))
+        load(config(shared_data / name, domain_column=column, tasks="cross-domain", support=5))
     )

@@ -12,8 +12,6 @@ from fedmeta.data.preferences import groups, tastes, wanted_cells
 from fedmeta.sections.data import DataConfig
 from tests.data.rows import config, feature_rows, load_rows, text_rows, with_column, write
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-
 
 def made(**values: Any) -> UserStore:
     return load(DataConfig(**{"users": 60, "messages": 600, **values}))
@@ -120,13 +118,12 @@ def test_attributes_of_messages_as_domains() -> None:
         made(domain_column="topic", domains=2)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data are not here")
 @pytest.mark.parametrize(
     ("name", "column", "count"),
     [("stanford_politeness.jsonl.gz", "community", 26), ("multipico_irony.jsonl.gz", "lang", 9)],
 )
-def test_shared_data(name: str, column: str, count: int) -> None:
-    store = load(DataConfig(source=str(SHARED / name), support=5, domain_column=column))
+def test_shared_data(name: str, column: str, count: int, shared_data: Path) -> None:
+    store = load(DataConfig(source=str(shared_data / name), support=5, domain_column=column))
     assert len(store.domains) == count
     assert store.domain is not None
     assert len(store.domain) == len(store.label)

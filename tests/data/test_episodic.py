@@ -12,7 +12,6 @@ from fedmeta.population import populate
 from fedmeta.sections.data import DataConfig
 from tests.data.rows import write
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 CLASSES, EACH = 24, 12
 
 
@@ -180,7 +179,6 @@ def test_a_store_with_users_can_be_wrapped() -> None:
     assert isinstance(store.items, np.ndarray)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data are not here")
 @pytest.mark.parametrize(
     ("name", "values"),
     [
@@ -189,8 +187,8 @@ def test_a_store_with_users_can_be_wrapped() -> None:
         ("omniglot28.npz", {"label_column": "character", "way": 20, "support": 20, "query": 60}),
     ],
 )
-def test_shared_data(name: str, values: dict[str, Any]) -> None:
-    given = {"source": str(SHARED / name), "tasks": "episodic", "users": 50, **values}
+def test_shared_data(name: str, values: dict[str, Any], shared_data: Path) -> None:
+    given = {"source": str(shared_data / name), "tasks": "episodic", "users": 50, **values}
     store = load(DataConfig.model_validate(given))
     assert store.query is not None
     way = values.get("way", 5)
