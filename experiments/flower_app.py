@@ -7,7 +7,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from experiments import artifacts, tables
 from experiments.memory import peak_rss_mb
-from experiments.simulate import finish
+from experiments.running import finish
 from fedmeta import unread
 from fedmeta.config import parse
 from fedmeta.problem import build

@@ -5,7 +5,6 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from flwr.app import Context, RecordDict
 
@@ -13,6 +12,7 @@ from clients import ledger
 from clients.app import app as client_app
 from experiments import artifacts, settings
 from experiments.backends import MakeGrid, check_backend, open_backend
+from experiments.found import Run
 from experiments.summary import summarize
 from fedmeta import generation, unread
 from fedmeta.config import Config, ConfigError, flatten
@@ -25,14 +25,6 @@ from strategies.app import Outcome, make_app
 from strategies.events import Event, Listener, Resumed, RoundDone, ignore
 
 Encoded = Callable[[int, int], None]
-
-
-class Run(NamedTuple):
-    """A finished run: where its artefacts are, what it found, and the summary of that."""
-
-    folder: Path
-    outcome: Outcome
-    summary: dict[str, Any]
 
 
 def simulate(
