@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from experiments.verdict import Scores, Verdict
+from fedmeta.config import ConfigError
 from fedmeta.metrics import METRICS, Metric
 from strategies.app import Outcome
 
@@ -40,9 +41,19 @@ class Run(NamedTuple):
         return plots.rounds({self.summary["name"]: self.outcome.history}, self.metric)
 
     def plot_gains(self) -> Figure:
-        """What each test user gained by personalizing, sorted: who is better off, and who worse."""
+        """What each test user gained by personalizing, sorted: who is better off, and who worse.
+
+        Raises:
+            ConfigError: the start of the method is not made to be used as it is.
+        """
         from experiments import plots
 
+        if self.summary["test"]["gain"] is None:
+            raise ConfigError(
+                f"gains of {self.summary['method']!r}: its start is not made to be used without"
+                " adaptation, and over it all would gain; compare() holds it against one model"
+                " for all"
+            )
         return plots.gains(plots.over_start(self.users, self.metric), self.metric)
 
     def plot_shots(self) -> Figure:
