@@ -103,17 +103,19 @@ def numbers(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, floa
             value = dict(zip(("low", "high"), value, strict=True))
         if isinstance(value, Mapping):
             yield from numbers(value, f"{at}/")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            if math.isfinite(value):
-                yield at, float(value)
+        elif type(value) in (int, float) and math.isfinite(value):
+            yield at, float(value)
 
 
 def _figures(event: RoundDone) -> dict[str, float]:
-    """The numbers of a round; the measure of validation users where it was evaluated."""
+    """The numbers of a round; the measure of validation users where it was evaluated.
+
+    All under ``round/``: MLflow's files admit no name beside names that go on from it.
+    """
     found = {name: float(getattr(event, name)) for name in COUNTS}
     found["refused"] = float(sum(event.refused.values()))
     for name in ("valid", "clock"):
         value = getattr(event, name)
         if value is not None and math.isfinite(value):
             found[name] = value
-    return found
+    return {f"round/{name}": value for name, value in found.items()}

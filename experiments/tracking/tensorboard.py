@@ -26,7 +26,7 @@ class TensorBoard:
     def log(self, figures: Mapping[str, float], step: int) -> None:
         """See :class:`~experiments.tracking.tracker.Tracker`."""
         for name, value in figures.items():
-            self._writer.add_scalar(f"round/{name}", value, step)
+            self._writer.add_scalar(name, value, step)
 
     def result(self, ended: Ended) -> None:
         """See :class:`~experiments.tracking.tracker.Tracker`."""

@@ -1,4 +1,4 @@
-"""What a tracker is: somebody else's program that runs are reported to, because it was asked for."""
+"""What a tracker is: a program of others that runs are told to, where it was asked for."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
