@@ -61,7 +61,7 @@ def test_mlflow() -> None:
 
     run = _run(Path("here") / "run", "mlflow")
     client = MlflowClient(tracking_uri=Path("mlruns").absolute().as_uri())
-    home = client.get_experiment_by_name("fedmeta")
+    home: Any = client.get_experiment_by_name("fedmeta")
     (found,) = client.search_runs([home.experiment_id])
     assert found.info.status == "FINISHED"
     assert found.info.run_name == "run"
@@ -76,8 +76,9 @@ def test_mlflow() -> None:
 
 def _records(path: Path) -> Iterator[Any]:
     """What is in an offline run: a header of 7 bytes, then LevelDB's log of protobuf records."""
-    from wandb.proto import wandb_internal_pb2 as proto
+    import wandb.proto.wandb_internal_pb2
 
+    proto: Any = wandb.proto.wandb_internal_pb2
     data, at, part = path.read_bytes(), 7, b""
     while at + 7 <= len(data):
         if 32768 - at % 32768 < 7:  # no room for a header in this block
@@ -101,7 +102,7 @@ def test_wandb_offline() -> None:
     settings: dict[str, Any] = {}
     for record in _records(path):
         if record.HasField("history"):
-            rows.append(_items(record.history.item))
+            rows.append(_items(record.history.item) | {"_step": record.history.step.num})
         elif record.HasField("summary"):
             summary |= _items(record.summary.update)
         elif record.HasField("run"):
@@ -137,9 +138,10 @@ def test_nothing_changes_and_a_resumed_run_is_told_whole(
 
     before = artifacts.append_round
     changed = {"run__checkpoint-every": 1, "method__name": "lg-fedavg"}
-    with monkeypatch.context() as patch, pytest.raises(StopError):
+    with monkeypatch.context() as patch:
         patch.setattr(artifacts, "append_round", stop)
-        _run(Path("left"), "tensorboard", **changed)
+        with pytest.raises(StopError):
+            _run(Path("left"), "tensorboard", **changed)
     done = fedmeta("simulate", "--resume", "left", "--json").json
     whole = _run(Path("whole"), "tensorboard", **changed)
     assert done["weights_sha256"] == whole.summary["weights_sha256"]
