@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from clients.app import app as client_app
 from experiments.backends import open_backend
-from experiments.simulate import Run, run_on
+from experiments.found import Run
+from experiments.running import run_on
 from fedmeta.config import Config
 from fedmeta.problem import build
 from fedmeta.sections.run import RunConfig

@@ -1,5 +1,6 @@
 """The tables at the end of a command."""
 
+from io import StringIO
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -7,8 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from experiments.compare import Comparison
-from experiments.simulate import Run
+from experiments.found import Comparison, Run
 from fedmeta.methods import METHODS
 from fedmeta.metrics import METRICS, Metric
 from fedmeta.privacy.claim import Claim, sentence
@@ -214,3 +214,13 @@ def show(what: RenderableType) -> None:
     if not console.is_terminal:
         console = Console(width=120)
     console.print(what)
+
+
+def html(what: RenderableType) -> str:
+    """The same for notebooks: escaped, in the page's own colours."""
+    console = Console(record=True, file=StringIO(), width=120, force_jupyter=False)
+    console.print(what)
+    style = "white-space:pre;overflow-x:auto;line-height:normal;font-family:monospace"
+    return console.export_html(
+        inline_styles=True, code_format=f'<pre style="{style}">{{code}}</pre>'
+    )

@@ -14,7 +14,7 @@ from experiments.attack import figures, poison
 from experiments.attack.attacks import ATTACKS
 from experiments.attack.client import Plan, app_of
 from experiments.backends.inline import InlineGrid
-from experiments.simulate import Encoded, prepare
+from experiments.running import Encoded, prepare
 from fedmeta.config import Config, ConfigError, flatten
 from fedmeta.device_rules import active
 from fedmeta.methods import METHODS

@@ -14,17 +14,15 @@ TITLES = {
 
 def draw(folder: Path, content: dict[str, Any]) -> None:
     """``frontier.svg`` and ``.png``, ``noise.svg`` and ``.png``."""
-    _frontier(folder, content)
+    drawing.save(frontier(content), folder, "frontier")
     _noise(folder, content)
 
 
-def _frontier(folder: Path, content: dict[str, Any]) -> None:
+def frontier(content: dict[str, Any]) -> drawing.Picture:
     """A row for each measure, a column for each mechanism; local training stands in all."""
-    from matplotlib.figure import Figure
-
     found = content["mechanisms"]
     percent = content["measure"] == "accuracy"
-    figure = Figure(figsize=(4.2 * len(found) + 1.8, 9.0), layout="constrained")
+    figure = drawing.Picture(figsize=(4.2 * len(found) + 1.8, 9.0), layout="constrained")
     axes = figure.subplots(len(TITLES), len(found), sharex="col", sharey="row", squeeze=False)
     names = list(dict.fromkeys(n for one in found.values() for n in one["points"][0]["methods"]))
     for column, (mechanism, one) in enumerate(found.items()):
@@ -48,7 +46,7 @@ def _frontier(folder: Path, content: dict[str, Any]) -> None:
         axes[-1, column].set_xlabel(f"epsilon at delta {content['delta']:g}")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
-    drawing.save(figure, folder, "frontier")
+    return figure
 
 
 def _row(

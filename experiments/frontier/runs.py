@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
@@ -14,14 +14,14 @@ import pyarrow.parquet as pq
 from clients.app import app as client_app
 from experiments import artifacts, settings
 from experiments.backends import open_backend
-from experiments.compare import Listeners
+from experiments.comparison import Listeners
 from experiments.epsilon import heads
 from experiments.frontier import asked as axes
 from experiments.frontier.asked import Asked, label
 from experiments.frontier.cells import Cell, Cells, LeftOut, cells
 from experiments.frontier.figures import figures
+from experiments.running import Encoded, prepare, run_on
 from experiments.selection import with_method
-from experiments.simulate import Encoded, prepare, run_on
 from fedmeta import unread
 from fedmeta.config import Config
 from fedmeta.data.store import UserStore
@@ -31,12 +31,33 @@ from strategies import checkpoint
 from strategies.errors import ClientError
 from strategies.events import ignore
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 class Frontier(NamedTuple):
     """A frontier that was run: its folder and the content of its ``frontier.json``."""
 
     folder: Path
     content: dict[str, Any]
+
+    @property
+    def users(self) -> pd.DataFrame:
+        """A row for each run, split and user, as in ``frontier.parquet``."""
+        return pd.read_parquet(self.folder / "frontier.parquet")
+
+    def plot_frontier(self) -> "Figure":
+        """The measure, its worst tenth and who is worse off, against epsilon."""
+        from experiments.frontier import pictures
+
+        return pictures.frontier(self.content)
+
+    def _repr_html_(self) -> str:
+        """The tables and sentences of the command, for notebooks."""
+        from experiments import tables
+        from experiments.frontier import report
+
+        return tables.html(report.table(self))
 
 
 def run(

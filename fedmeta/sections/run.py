@@ -87,3 +87,8 @@ class RunConfig(Section):
         description="end the run, or go on without the failed users, as runs with `privacy.unit`"
         " = `user` always do",
     )
+    track: str = Field(
+        "",
+        description="programs that runs are told to as they go on, separated by commas:"
+        " `tensorboard`, `mlflow`, `wandb` (docs/tracking.md)",
+    )

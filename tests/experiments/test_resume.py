@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from experiments import artifacts
-from experiments.compare import compare
-from experiments.simulate import simulate
+from experiments.comparison import compare
+from experiments.running import simulate
 from fedmeta.config import Config, ConfigError, parse
 from fedmeta.problem import _POPULATIONS
 from strategies import checkpoint

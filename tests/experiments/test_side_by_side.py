@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from experiments import side_by_side
-from experiments.compare import Comparison, compare
+from experiments.comparison import compare
+from experiments.found import Comparison
 from fedmeta.config import parse
 from strategies.errors import ClientError
 from strategies.events import Event, Listener, RoundDone, ignore

@@ -5,14 +5,14 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from flwr.app import Context, RecordDict
 
 from clients import ledger
 from clients.app import app as client_app
-from experiments import artifacts, settings
+from experiments import artifacts, settings, tracking
 from experiments.backends import MakeGrid, check_backend, open_backend
+from experiments.found import Run
 from experiments.summary import summarize
 from fedmeta import generation, unread
 from fedmeta.config import Config, ConfigError, flatten
@@ -25,14 +25,6 @@ from strategies.app import Outcome, make_app
 from strategies.events import Event, Listener, Resumed, RoundDone, ignore
 
 Encoded = Callable[[int, int], None]
-
-
-class Run(NamedTuple):
-    """A finished run: where its artefacts are, what it found, and the summary of that."""
-
-    folder: Path
-    outcome: Outcome
-    summary: dict[str, Any]
 
 
 def simulate(
@@ -80,6 +72,7 @@ def prepare(config: Config, encoded: Encoded | None = None) -> float:
     began = time.perf_counter()
     shots_of(config)
     check_backend(config.run)
+    tracking.check(config)
     problem = build(config, encoded)
     check_budget(problem.config, problem.privacy)
     check_turns(problem)
@@ -111,8 +104,8 @@ def run_on(
             )
         folder = artifacts.make_folder(out or config.run.out, name)
         artifacts.write_config(folder, config)
-    with artifacts.hold(folder):
-        return _run_in(folder, make_grid, config, listener, timings)
+    with artifacts.hold(folder), tracking.following(config, folder) as follow:
+        return _run_in(folder, make_grid, config, listener, timings, follow)
 
 
 def _go_on(folder: Path, config: Config) -> None:
@@ -147,12 +140,14 @@ def _run_in(
     config: Config,
     listener: Listener,
     timings: dict[str, float],
+    follow: tracking.Following,
 ) -> Run:
     def tell(event: Event) -> None:
         if isinstance(event, RoundDone):
             artifacts.append_round(folder, event)
         if isinstance(event, Resumed):
             artifacts.rewrite_rounds(folder, event.history)
+        follow(event)
         listener(event)
 
     began = time.perf_counter()
@@ -167,13 +162,20 @@ def _run_in(
         "wall_s": sum(timings.values()) + time.perf_counter() - began,
         "peak_rss_mb": grid.peak_rss_mb(),
     }
-    return finish(folder, outcome, speed, config.run.backend)
+    return finish(folder, outcome, speed, config.run.backend, follow)
 
 
-def finish(folder: Path, outcome: Outcome, speed: dict[str, float], backend: str) -> Run:
-    """Write the model, the users' scores and the summary of a finished run."""
+def finish(
+    folder: Path,
+    outcome: Outcome,
+    speed: dict[str, float],
+    backend: str,
+    follow: tracking.Following,
+) -> Run:
+    """Write the model, the users' scores and the summary of a finished run, and tell of it."""
     summary = summarize(outcome, speed) | {"backend": backend}
     artifacts.write_model(folder, generation.public(outcome.problem.method, outcome.meta))
     artifacts.write_users(folder, artifacts.users_table(outcome))
+    summary["notes"] += follow.done(folder, summary)
     artifacts.write_json(folder / "summary.json", summary)
     return Run(folder, outcome, summary)

@@ -4,17 +4,18 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from experiments import artifacts
 from experiments.clock import set_target
+from experiments.found import Comparison, Row, Run
+from experiments.running import Encoded, prepare
 from experiments.selection import ALL, PLAN, Selection, select, with_method
 from experiments.side_by_side import Job, ended
-from experiments.simulate import Encoded, Run, prepare
-from experiments.verdict import Scores, Verdict, verdict
+from experiments.verdict import Scores, verdict
 from fedmeta import unread
 from fedmeta.config import Config, ConfigError, flatten
 from fedmeta.data.store import UserStore
@@ -34,28 +35,6 @@ LISTED = (
 
 Listeners = Callable[[str], Listener]
 """A listener for each run, by its label."""
-
-
-class Row(NamedTuple):
-    """One method over all seeds.
-
-    Attributes:
-        summary: figures averaged over the seeds; intervals over users and seeds.
-        scores: what the verdict and the paired differences are made of.
-    """
-
-    summary: dict[str, Any]
-    scores: Scores
-
-
-class Comparison(NamedTuple):
-    """What ``compare`` found, and where it is."""
-
-    folder: Path
-    metric: Metric
-    rows: dict[str, Row]
-    content: dict[str, Any]
-    verdict: Verdict
 
 
 def compare(
