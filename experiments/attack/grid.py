@@ -218,7 +218,7 @@ def _cell(config: Config, plan: Plan, listener: Listener) -> dict[str, Any]:
         if plan.marked is not None:
             success = poison.success(problem, outcome.meta, plan.marked)
     except ClientError as error:
-        return {"died": _reason(error), "before": None, "after": None, "success": None}
+        return {"died": _reason(error), "success": None}
     finally:
         torch.set_num_threads(threads)
     return {"died": None, **_scores(outcome), "success": success}
@@ -230,10 +230,14 @@ def _reason(error: ClientError) -> str:
     return f"{lines[0]} {lines[-1]}" if "Traceback" in lines[0] else lines[0]
 
 
-def _scores(outcome: Outcome) -> dict[str, list[float]]:
-    """The measure of each test user, in the order of the users."""
+def _scores(outcome: Outcome) -> dict[str, Any]:
+    """The measure of each test user, in the order of the users, and the mean of validation users.
+
+    A rule is chosen by the latter.
+    """
     before, after = outcome.scores["test"][[0, -1], 0]
-    return {"before": before.tolist(), "after": after.tolist()}
+    valid = float(outcome.scores["valid"][-1, 0].mean())
+    return {"before": before.tolist(), "after": after.tolist(), "valid": valid}
 
 
 def _write(path: Path, cell: dict[str, Any]) -> None:
