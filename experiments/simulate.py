@@ -13,7 +13,7 @@ from clients import ledger
 from clients.app import app as client_app
 from experiments import artifacts, settings
 from experiments.backends import MakeGrid, check_backend, open_backend
-from experiments.summary import summarize
+from experiments.summary import check_everybody, summarize
 from fedmeta import generation, unread
 from fedmeta.config import Config, ConfigError, flatten
 from fedmeta.evaluation import shots_of
@@ -67,7 +67,7 @@ def simulate(
     with open_backend(config.run, client_app) as make_grid:
         startup_s = time.perf_counter() - began - backbone_s
         timings = {"backbone_s": backbone_s, "startup_s": startup_s}
-        return run_on(make_grid, config, out, listener, timings, resume is not None)
+        return run_on(make_grid, config, out, listener, timings, resume is not None, alone=True)
 
 
 def prepare(config: Config, encoded: Encoded | None = None) -> float:
@@ -93,8 +93,12 @@ def run_on(
     listener: Listener,
     timings: dict[str, float],
     resume: bool = False,
+    alone: bool = False,
 ) -> Run:
-    """Run a config on workers that are up, and write its folder; go on with what is in ``out``."""
+    """Run a config on workers that are up, and write its folder; go on with what is in ``out``.
+
+    A run that does not stand alone is held against others, and needs all users judged.
+    """
     problem = build(config)
     config = problem.config
     check_budget(config, problem.privacy)
@@ -112,7 +116,7 @@ def run_on(
         folder = artifacts.make_folder(out or config.run.out, name)
         artifacts.write_config(folder, config)
     with artifacts.hold(folder):
-        return _run_in(folder, make_grid, config, listener, timings)
+        return _run_in(folder, make_grid, config, listener, timings, alone)
 
 
 def _go_on(folder: Path, config: Config) -> None:
@@ -147,6 +151,7 @@ def _run_in(
     config: Config,
     listener: Listener,
     timings: dict[str, float],
+    alone: bool,
 ) -> Run:
     def tell(event: Event) -> None:
         if isinstance(event, RoundDone):
@@ -162,6 +167,8 @@ def _run_in(
     grid = make_grid(run_config)
     server(grid, Context(1, 0, {}, RecordDict(), run_config))
     outcome = outcomes[0]
+    if not alone:
+        check_everybody(outcome)
     speed = timings | {
         "rounds_s": outcome.seconds,
         "wall_s": sum(timings.values()) + time.perf_counter() - began,

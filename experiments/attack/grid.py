@@ -15,6 +15,7 @@ from experiments.attack.attacks import ATTACKS
 from experiments.attack.client import Plan, app_of
 from experiments.backends.inline import InlineGrid
 from experiments.simulate import Encoded, prepare
+from experiments.summary import check_everybody
 from fedmeta.config import Config, ConfigError, flatten
 from fedmeta.device_rules import active
 from fedmeta.methods import METHODS
@@ -214,6 +215,7 @@ def _cell(config: Config, plan: Plan, listener: Listener) -> dict[str, Any]:
         with TemporaryDirectory() as memory:
             values = flatten(problem.config) | {"run.memory": memory}
             outcome = run(InlineGrid(app_of(plan), values), problem, listener)
+            check_everybody(outcome)
         success = None
         if plan.marked is not None:
             success = poison.success(problem, outcome.meta, plan.marked)

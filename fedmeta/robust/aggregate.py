@@ -87,8 +87,8 @@ def check(method: Method, config: Config, training: int) -> None:
         )
     if settings.rule in ("norm-bound", "dissimilar") and not settings.norm_bound:
         raise ConfigError(
-            f"{name} with robust.norm-bound = 0 bounds nobody's length; set robust.norm-bound = 1.0,"
-            " or robust.rule = 'mean'"
+            f"{name} with robust.norm-bound = 0 bounds nobody's length; set robust.norm-bound ="
+            " 1.0, or robust.rule = 'mean'"
         )
     if config.privacy.unit != "off":
         raise ConfigError(
