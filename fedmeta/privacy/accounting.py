@@ -10,7 +10,7 @@ The libraries take seconds to load, so they are imported where they are needed.
 
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -65,6 +65,14 @@ def epsilon(charge: Charge, delta: float) -> float:
 def delta_of(charge: Charge, epsilon: float) -> float:
     """The delta of a charge at an epsilon of 0 or more, by PLD; 1 without noise."""
     return max((_delta(merged(part), epsilon) for part in charge), default=0.0)
+
+
+def deltas(events: Iterable[Event], epsilons: Sequence[float]) -> NDArray[np.float64]:
+    """The delta of a composition at each of some epsilons of 0 or more, by PLD."""
+    given = merged(events)
+    if not given or given[0].noise_multiplier == 0:
+        return np.full(len(epsilons), float(bool(given)))
+    return np.asarray(_loss(given).get_delta_for_epsilon(list(epsilons)), dtype=np.float64)
 
 
 def beside(charge: Charge, delta: float) -> Beside:
