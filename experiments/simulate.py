@@ -12,6 +12,7 @@ from flwr.app import Context, RecordDict
 from clients import ledger
 from clients.app import app as client_app
 from experiments import artifacts, settings
+from experiments.audit.beside import audited
 from experiments.backends import MakeGrid, check_backend, open_backend
 from experiments.summary import summarize
 from fedmeta import generation, unread
@@ -173,6 +174,10 @@ def _run_in(
 def finish(folder: Path, outcome: Outcome, speed: dict[str, float], backend: str) -> Run:
     """Write the model, the users' scores and the summary of a finished run."""
     summary = summarize(outcome, speed) | {"backend": backend}
+    run = outcome.problem.config.run
+    if run.canaries and (claim := summary["privacy"]) and claim["epsilon"] is not None:
+        config, privacy = outcome.problem.config, outcome.problem.privacy
+        summary["audit"] = audited(config, privacy, run.canaries)
     artifacts.write_model(folder, generation.public(outcome.problem.method, outcome.meta))
     artifacts.write_users(folder, artifacts.users_table(outcome))
     artifacts.write_json(folder / "summary.json", summary)

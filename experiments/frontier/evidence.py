@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments import artifacts
-from experiments.audit import canary
+from experiments.audit.beside import audited
 from experiments.frontier.asked import Asked, label
-from experiments.frontier.cells import OFF, Cell, Cells
-from fedmeta.config import ConfigError
+from experiments.frontier.cells import Cell, Cells
 from fedmeta.problem import build
 
 FILE = "audits.json"
@@ -40,15 +39,9 @@ def audits(folder: Path, asked: Asked, found: Cells) -> dict[str, dict[str, dict
 
 
 def _first(cells: list[Cell], canaries: int) -> dict[str, Any]:
-    reason = "no run"
+    found: dict[str, Any] = {"reason": "no run"}
     for cell in cells:
-        if cell.mechanism == OFF:
-            continue
-        try:
-            count = min(canaries, int(1 / cell.config.privacy.delta))
-            return {"method": cell.method} | canary.audit(
-                cell.config, build(cell.config).privacy, count
-            )
-        except ConfigError as error:
-            reason = str(error)
-    return {"reason": reason}
+        found = audited(cell.config, build(cell.config).privacy, canaries)
+        if "reason" not in found:
+            return {"method": cell.method} | found
+    return found
