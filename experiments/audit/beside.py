@@ -28,8 +28,8 @@ def sentence(found: dict[str, Any]) -> str:
     power, loud = found["power"], found["refuted"] or found["refuted_curve"]
     return (
         f"audit{' REFUTES THE CLAIM' if loud else ''}: epsilon is at least"
-        f" {found['lower_bound']:.2g}, or {found['lower_bound_curve']:.2g} if its noise is Gaussian,"
-        f" by {found['canaries']} canaries at confidence 95 %; right noise gives"
+        f" {found['lower_bound']:.2g}, or {found['lower_bound_curve']:.2g} if noise is Gaussian, by"
+        f" {found['canaries']} canaries at confidence 95 %; right noise gives"
         f" {power['at_claimed_noise']:.2g} or {power['curve_at_claimed_noise']:.2g}, a third of it"
         f" {power['at_a_third']:.2g}, and more than {power['largest']:.2g} cannot be found"
     )
