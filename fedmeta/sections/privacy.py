@@ -44,8 +44,8 @@ class PrivacyConfig(Section):
     )
     delta: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
         1e-5,
-        description="delta at which epsilon is told, at most 1 over the users, or their examples, that"
-        " are protected",
+        description="delta at which epsilon is told; at most 1 over the users, or the examples of"
+        " all of them, that are protected",
     )
     epsilon_budget: NonNegative = Field(
         0.0, description="a user takes no part when it would take him past this; 0: no budget"
