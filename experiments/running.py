@@ -11,6 +11,7 @@ from flwr.app import Context, RecordDict
 from clients import ledger
 from clients.app import app as client_app
 from experiments import artifacts, settings, tracking
+from experiments.audit.beside import audited
 from experiments.backends import MakeGrid, check_backend, open_backend
 from experiments.found import Run
 from experiments.summary import check_everybody, summarize
@@ -181,6 +182,10 @@ def finish(
 ) -> Run:
     """Write the model, the users' scores and the summary of a finished run, and tell of it."""
     summary = summarize(outcome, speed) | {"backend": backend}
+    run = outcome.problem.config.run
+    if run.canaries and (claim := summary["privacy"]) and claim["epsilon"] is not None:
+        config, privacy = outcome.problem.config, outcome.problem.privacy
+        summary["audit"] = audited(config, privacy, run.canaries)
     artifacts.write_model(folder, generation.public(outcome.problem.method, outcome.meta))
     artifacts.write_users(folder, artifacts.users_table(outcome))
     summary["notes"] += follow.done(folder, summary)

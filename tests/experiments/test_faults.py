@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from experiments.running import simulate
 
 from experiments import artifacts
+from experiments.running import simulate
 from fedmeta.config import ConfigError
 from strategies import checkpoint
 from strategies.checkpoint import CheckpointError
