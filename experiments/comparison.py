@@ -95,12 +95,8 @@ def compare(
         for name in fits
     ]
 
-    def timings() -> dict[str, float]:
-        startup_s = time.perf_counter() - began - backbone_s
-        return {"backbone_s": backbone_s, "startup_s": startup_s}
-
     made: dict[int, Run] = {}
-    for over, one in enumerate(ended(config.run, jobs, listeners, timings), start=1):
+    for over, one in enumerate(ended(config.run, jobs, listeners, began, backbone_s), start=1):
         if one.run is not None:
             made[one.number] = one.run
         elif tuple(methods) == (ALL,) and isinstance(one.error, ClientError):

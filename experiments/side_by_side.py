@@ -6,6 +6,7 @@ because a backend never changes them. A worker that dies costs nothing but time:
 from its last checkpoint on another one.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -59,7 +60,8 @@ def ended(
     settings: RunConfig,
     jobs: Sequence[Job],
     listeners: Callable[[str], Listener],
-    timings: Callable[[], dict[str, float]],
+    began: float,
+    backbone_s: float,
 ) -> Iterator[Ended]:
     """Run the jobs, and yield each as it ends.
 
@@ -71,7 +73,9 @@ def ended(
         settings: where to run; the same for all jobs.
         jobs: what to run; the order in which they are begun.
         listeners: gives a listener for the run of a label.
-        timings: called when workers are up, for seconds to be noted with the first run.
+        began: when the command did, by ``time.perf_counter``.
+        backbone_s: seconds that features took, which with those of the workers' start are noted
+            with the first run.
 
     Raises:
         ConfigError: more workers than there are CPUs, or than Ray has resources for.
@@ -80,10 +84,12 @@ def ended(
         from experiments.backends.ray_pool import workers_for
 
         if workers_for(settings.workers) > 1:
-            yield from _side_by_side(settings, jobs, listeners, timings)
+            yield from _side_by_side(settings, jobs, listeners, began, backbone_s)
             return
+    if not jobs:
+        return
     with open_backend(settings, client_app) as make_grid:
-        first = timings()
+        first = _paid(began, backbone_s)
         for number, job in enumerate(jobs):
             tell = listeners(job.label)
             try:
@@ -93,6 +99,10 @@ def ended(
                 continue
             first = dict.fromkeys(first, 0.0)  # paid once, by the first run
             yield Ended(number, run, None)
+
+
+def _paid(began: float, backbone_s: float) -> dict[str, float]:
+    return {"backbone_s": backbone_s, "startup_s": time.perf_counter() - began - backbone_s}
 
 
 class Runner:
@@ -150,7 +160,8 @@ def _side_by_side(
     settings: RunConfig,
     jobs: Sequence[Job],
     listeners: Callable[[str], Listener],
-    timings: Callable[[], dict[str, float]],
+    began: float,
+    backbone_s: float,
 ) -> Iterator[Ended]:
     import ray
 
@@ -160,7 +171,7 @@ def _side_by_side(
     tell = [listeners(job.label) for job in jobs]
     waiting = deque(enumerate(jobs))
     with pool(client_app, settings.workers, gpus, settings.memory_limit, Runner) as workers:
-        first = timings()
+        first = _paid(began, backbone_s)
         idle, under = list(workers.actors), {}
 
         def begin(number: int, job: Job, actor: Any, tries: int = 1) -> None:
