@@ -165,11 +165,13 @@ class Federated(Strategy):
         up = sent.size(honest.shapes()) * ordered.users if ordered.users else 0
         if counted:
             self._step(total, ordered.weight, payers, server_round)
-        idle = len(quarantined(self.trust, server_round))
-        self.trust = after(self.trust, norms, intake.bad, server_round, checks)
         told: dict[str, Any] = {"counted": counted, "again": again, "spent": ordered.spent}
-        told |= {"refused": dict(intake.refused), "why": intake.why, "quarantined": idle}
-        return self._over(server_round, ordered.users, told | {"bytes_up": up})
+        told |= {"refused": dict(intake.refused), "why": intake.why}
+        told |= {"quarantined": len(quarantined(self.trust, server_round))}
+        self.trust = after(self.trust, norms, intake.bad, server_round, checks)
+        down = self._size * (self._users + self._turn.dropped + self._turn.late)
+        told |= {"bytes_down": down, "bytes_up": up}
+        return self._over(server_round, ordered.users, told)
 
     def _step(
         self, total: Rows, weight: float, payers: NDArray[np.int64], server_round: int
@@ -211,24 +213,19 @@ class Federated(Strategy):
         sign = METRICS[self.problem.population.store.task].sign
         if value is not None and sign * value > self.best[0]:
             self.best = (sign * value, server_round, self.state.meta)
-        worst = None if value is None else judging.worst(self.problem, judged)
-        self._last = self._last._replace(valid=value, valid_worst=worst)
-        self._done(self._last._replace(why=self._last.why or judged.why))
+        self._last = self._last._replace(valid=value, why=self._last.why or judged.why)
+        self._done(self._last._replace(valid_worst=judging.worst(self.problem, judged, value)))
         return None if value is None else MetricRecord({"valid": value})
 
     def summary(self) -> None:
         """Nothing to say: the config is in the run's folder."""
 
-    def _over(
-        self, number: int, users: int, told: dict[str, Any]
-    ) -> tuple[ArrayRecord, MetricRecord]:
+    def _over(self, at: int, users: int, told: dict[str, Any]) -> tuple[ArrayRecord, MetricRecord]:
         """A round's training is over, whether it counted or not; ``told``: fields of its event."""
-        self.state = self.state._replace(round=number)
-        rounds, turn = self.problem.config.federation.rounds, self._turn
+        self.state = self.state._replace(round=at)
+        turn, rounds = self._turn, self.problem.config.federation.rounds
         seconds, failed = time.perf_counter() - self._began, self._users - users - told["spent"]
-        down = self._size * (self._users + turn.dropped + turn.late)
-        last = RoundDone(number, rounds, users, failed, seconds, None, bytes_down=down)
-        self._last = last._replace(**told)
+        self._last = RoundDone(at, rounds, users, failed, seconds, None, **told)
         if self._fleet is not None:
             self._clock = turn.clock
             self._last = self._last._replace(

@@ -95,8 +95,10 @@ def measure(problem: Problem, judged: Judged, round_number: int) -> float | None
     return float(np.mean([judged.scores[user][0, 0] for user in there]))
 
 
-def worst(problem: Problem, judged: Judged) -> float:
-    """The mean measure of the tenth of the judged users who are worst off."""
+def worst(problem: Problem, judged: Judged, mean: float | None) -> float | None:
+    """The mean measure of the tenth of the users who are worst off; None where there is no mean."""
+    if mean is None:
+        return None
     values = np.array([scores[0, 0] for scores in judged.scores.values()], dtype=np.float64)
     return worst_decile(METRICS[problem.population.store.task], values)
 
