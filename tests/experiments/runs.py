@@ -17,6 +17,7 @@ TINY = {
     "evaluation.bootstrap": 200,
     "evaluation.tune": False,
     "run.backend": "inline",
+    "run.report": False,
 }
 """A run of about a second."""
 
