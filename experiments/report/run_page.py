@@ -6,6 +6,7 @@ from experiments.report import method_plots, origin, progress_plots, run_tables,
 from experiments.report.parts import Page, Plot, Series
 from experiments.report.runs import Member, Runs, compared, one, several
 from experiments.report.scores import Reference, intervals, reference, same_users
+from experiments.summary import NO_GAIN
 from fedmeta.privacy.claim import Claim, sentence
 from fedmeta.statistics import gain
 
@@ -25,7 +26,7 @@ def page_of(folders: list[Path], kind: str) -> Page:
         facts(runs),
         [table for table in tables if table is not None],
         plots(runs, over),
-        notes(runs),
+        notes(runs, not isinstance(over, str)),
         command,
         runs.config,
         origin.of_runs(runs),
@@ -36,11 +37,11 @@ def plots(runs: Runs, over: Reference | str) -> list[Plot]:
     """All pictures of runs."""
     found = [
         method_plots.over_one_model(runs, over),
-        progress_plots.over_rounds(runs),
-        user_plots.sorted_gains(runs, over),
-        progress_plots.over_shots(runs),
-        user_plots.by_examples(runs, over),
         method_plots.differences(runs),
+        progress_plots.over_rounds(runs),
+        progress_plots.over_shots(runs),
+        user_plots.sorted_gains(runs, over),
+        user_plots.by_examples(runs, over),
         progress_plots.traffic(runs),
         progress_plots.throughput(runs),
     ]
@@ -86,11 +87,14 @@ def facts(runs: Runs) -> list[tuple[str, str]]:
     ]
 
 
-def notes(runs: Runs) -> list[str]:
-    """Notes, claims and what was left out."""
+def notes(runs: Runs, shown: bool) -> list[str]:
+    """Notes, claims and what was left out; ``shown``: whether the page has gains."""
     found = []
     for member in runs.members:
-        found += [f"{member.label}: {note}" for note in member.summary.get("notes", [])]
+        # Where gains are shown, over one model for all, it is no news that there is none over the
+        # start of this method.
+        told = [n for n in member.summary.get("notes", []) if not (shown and n.startswith(NO_GAIN))]
+        found += [f"{member.label}: {note}" for note in told]
         if claim := member.summary.get("privacy"):
             found.append(f"{member.label}: {sentence(Claim(**claim))}")
     content = runs.content

@@ -33,6 +33,9 @@
     for (const axis of [layout.xaxis, layout.yaxis]) {
       Object.assign(axis, { gridcolor: colour("--line"), linecolor: colour("--line"), zerolinecolor: colour("--soft"), zerolinewidth: 1.5 });
     }
+    // On a narrow page the names stand below each other, and need room.
+    const names = layout.showlegend ? figure.data.length : 0;
+    if (place.clientWidth < 480) layout.height += 18 * Math.max(0, names - 2);
     const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
     Plotly.react(place, figure.data, layout, config);
     place.dataset.drawn = "yes";
