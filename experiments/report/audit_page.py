@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from experiments.report.parts import Cell, Page, Plot, Series, Table, count, plain
+from experiments.report.parts import Cell, Columns, Page, Plot, Series, Table, count, plain
 
 
 def audit(content: dict[str, Any]) -> Page:
@@ -22,7 +22,7 @@ def audit(content: dict[str, Any]) -> Page:
         figures = (count(member["on"], ".3f"), count(member["off"], ".3f"))
         title = f"membership by {member['attacked']}: AUC"
         rows.append([plain(title), *figures, plain(allowed)])
-    columns: list[tuple[str, tuple[str, ...]]] = [
+    columns: Columns = [
         ("attack", ("attack",)), ("finds", ("finds",)), ("without privacy", ("without",)),
         ("allowed", ("allowed",)),
     ]  # fmt: skip
@@ -46,7 +46,7 @@ def _verdict(found: list[dict[str, Any]]) -> str:
     bound = max(one["lower_bound"] for one in found)
     claimed = found[0]["claimed"]
     if claimed is None:
-        return f"Nothing is claimed of this mechanism; canaries show an epsilon of at least {bound:.3g}."
+        return f"Nothing is claimed here; canaries show an epsilon of at least {bound:.3g}."
     if refuted := sum(one["refuted"] for one in found):
         return (
             f"The claim is refuted by {refuted} of {len(found)} audits: canaries show an epsilon of"
@@ -67,7 +67,9 @@ def _plot(found: list[dict[str, Any]]) -> Plot:
         Series("lower bound", names, [one["lower_bound"] for one in found], kind="bars", tone=0),
         Series("claimed", names, [one["claimed"] for one in found], kind="bars", tone=1),
     ]
-    caption = "Each bound holds with 95 % confidence; each audit is one run under a seed of its own."
+    caption = (
+        "Each bound holds with 95 % confidence; each audit is one run under a seed of its own."
+    )
     return Plot("audit", title, caption, "", "epsilon", {"": series})
 
 
@@ -79,6 +81,6 @@ def _notes(found: list[dict[str, Any]]) -> list[str]:
             f"Canaries saw {found[0]['seen']} of {found[0]['rounds']} rounds. Right noise gives"
             f" {could['at_claimed_noise']:.3g}, a third of it {could['at_a_third']:.3g}"
             + ("" if caught is None else f" (caught in {100 * caught:.0f} % of runs)")
-            + f". The audit can find at most {could['largest']:.3g}: no claim above that is refuted."
+            + f". The audit can find at most {could['largest']:.3g}: none above is refuted."
         )
     return notes

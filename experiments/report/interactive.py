@@ -34,7 +34,7 @@ def layout(plot: Plot, series: list[Series]) -> dict[str, Any]:
     x: dict[str, Any] = {"title": {"text": plot.x}, "automargin": True, "zeroline": False}
     y: dict[str, Any] = {"title": {"text": plot.y}, "automargin": True, "zeroline": False}
     values = x if forest else y
-    values["zeroline"] = plot.zero
+    values |= {"zeroline": plot.zero, **({"rangemode": "tozero"} if plot.zero else {})}
     if any(isinstance(place, str) for one in series for place in one.x):
         # In the order given: an epsilon of 10 comes after one of 2.
         places = dict.fromkeys(place for one in series for place in one.x)

@@ -1,4 +1,4 @@
-"""A page as one HTML file: data, style, scripts and Plotly inside, and nothing asked of a network."""
+"""A page as one HTML file: data, style and scripts inside, nothing asked of a network."""
 
 import base64
 import hashlib

@@ -32,6 +32,10 @@ class Series(NamedTuple):
     hidden: bool = False
 
 
+Columns = list[tuple[str, tuple[str, ...]]]
+"""The heading of each column of a table, and the names of its numbers in CSV."""
+
+
 class Plot(NamedTuple):
     """One picture.
 
@@ -70,14 +74,14 @@ class Table(NamedTuple):
     Attributes:
         key: name of its file.
         title: what it shows.
-        columns: the heading of each column and the names of its numbers in CSV.
+        columns: its columns.
         rows: cells, as many as columns.
         note: below it.
     """
 
     key: str
     title: str
-    columns: list[tuple[str, tuple[str, ...]]]
+    columns: Columns
     rows: list[list[Cell]]
     note: str = ""
 
@@ -137,6 +141,14 @@ class Unit(NamedTuple):
     def of(self, values: Sequence[Number]) -> list[Number]:
         """Values for an axis."""
         return [None if v is None or v != v else self.scale * v for v in values]
+
+    def spreads(self, values: Sequence[dict[str, Any] | None]) -> tuple[list[Number], ...]:
+        """Means, lows and highs of figures, for axes."""
+        mean = self.of([None if v is None else v["mean"] for v in values])
+        low, high = (
+            self.of([None if v is None else v["ci95"][at] for v in values]) for at in (0, 1)
+        )
+        return mean, low, high
 
     def value(self, value: Number, name: str = "") -> Cell:
         """A cell with one value."""

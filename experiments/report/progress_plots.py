@@ -145,9 +145,9 @@ def throughput(runs: Runs) -> Plot:
     return Plot(
         "throughput",
         title,
-        "Training users a second on the machine of the run, evaluation on validation users included;"
-        f" most memory of all processes {peak:,.0f} MB. One measurement, no interval: other load on"
-        " the machine is in it.",
+        "Training users a second on the machine of the run, evaluation on validation users"
+        f" included; most memory of all processes {peak:,.0f} MB. One measurement, no"
+        " interval: other load on the machine is in it.",
         "",
         "user updates per second",
         {"": [Series("user updates per second", labels, rates, kind="bars", tone=0, hidden=True)]},

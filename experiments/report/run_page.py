@@ -67,9 +67,9 @@ def _privacy(runs: Runs) -> Plot:
         return Plot(key, title, missing="Of no run here may an epsilon be told; the notes say why.")
     whom = "users and seeds" if len(runs.seeds) > 1 else "users, one seed"
     caption = (
-        f"{len(runs.members[0].users):,} test users after {runs.members[0].shots[-1]} examples, 95 %"
-        f" bootstrap intervals over {whom}. Epsilon of each run alone; runs without a claim are not"
-        " in it."
+        f"{len(runs.members[0].users):,} test users after {runs.members[0].shots[-1]} examples,"
+        f" 95 % bootstrap intervals over {whom}. Epsilon of each run alone; runs without a claim"
+        " are not in it."
     )
     return Plot(key, title, caption, "epsilon", runs.unit.axis, {"": series})
 

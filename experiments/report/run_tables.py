@@ -1,7 +1,7 @@
 """The tables of runs: methods with intervals, and differences of pairs."""
 
 from experiments.report.method_plots import pairs
-from experiments.report.parts import Cell, Table, count, plain, share
+from experiments.report.parts import Cell, Columns, Table, count, plain, share
 from experiments.report.runs import Member, Runs
 from experiments.report.scores import Reference, gains, intervals
 from fedmeta.methods import METHODS
@@ -12,7 +12,7 @@ def methods(runs: Runs, over: Reference | str) -> Table:
     """One row for each method or run, on the test users."""
     unit, name = runs.unit, runs.unit.metric.name
     second = runs.unit.metric.columns[1]
-    columns = [
+    columns: Columns = [
         ("method" if runs.content else "run", ("name",)),
         ("before", ("before",)),
         ("after [95 %]", ("after", "after_low", "after_high")),
@@ -46,7 +46,9 @@ def methods(runs: Runs, over: Reference | str) -> Table:
     seeds = len(runs.seeds)
     whom = "users" if seeds == 1 else f"users and {seeds} seeds"
     gained = (
-        f"no gain: {over}" if isinstance(over, str) else f"gain and share hurt are over {over.words}"
+        f"no gain: {over}"
+        if isinstance(over, str)
+        else f"gain and share hurt are over {over.words}"
     )
     return Table(
         "methods",
@@ -83,7 +85,7 @@ def differences(runs: Runs) -> Table | None:
     ]
     if not rows:
         return None
-    columns: list[tuple[str, tuple[str, ...]]] = [
+    columns: Columns = [
         ("a", ("a",)), ("b", ("b",)), ("a - b [95 %]", ("difference", "low", "high")),
     ]  # fmt: skip
     note = "Positive: a is better. Taken user by user; not corrected for the number of pairs."

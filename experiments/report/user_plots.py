@@ -59,8 +59,10 @@ def _bars(values: Values) -> list[Series]:
     places = [100 * (at + 0.5) / len(values) for at in chosen]
     found = []
     for tone, words, mine in (
-        ("hurt", "hurt", values < 0), ("same", "the same", values == 0), ("helped", "helped", values > 0),
-    ):  # fmt: skip
+        ("hurt", "hurt", values < 0),
+        ("same", "the same", values == 0),
+        ("helped", "helped", values > 0),
+    ):
         at = [(x, float(values[i])) for x, i in zip(places, chosen, strict=True) if mine[i]]
         name = f"{words} ({100 * mine.mean():.0f} %)"
         x, y = [x for x, _ in at], [y for _, y in at]
@@ -88,8 +90,8 @@ def by_examples(runs: Runs, over: Reference | str) -> Plot:
         "examples",
         title,
         f"Dots: {drawn}{seeds}; over {over.words}. Line: means of all users in bins of equally"
-        " many, with 95 % intervals (1.96 standard errors over the users of a bin). A user with few"
-        f" scored examples is measured coarsely. The {k} examples that he adapts on are not counted.",
+        " many, with 95 % intervals (1.96 standard errors over the users of a bin). A user with"
+        f" few scored examples is measured coarsely. The {k} that he adapts on are not counted.",
         "examples that a user is scored on",
         runs.unit.gain,
         views,

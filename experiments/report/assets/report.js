@@ -32,6 +32,7 @@
     layout.hoverlabel = { bgcolor: colour("--card"), bordercolor: colour("--line"), font: { color: colour("--text") } };
     for (const axis of [layout.xaxis, layout.yaxis]) {
       Object.assign(axis, { gridcolor: colour("--line"), linecolor: colour("--line"), zerolinecolor: colour("--soft"), zerolinewidth: 1.5 });
+      axis.title.font = { size: 13 };
     }
     // On a narrow page the names stand below each other, and need room.
     const names = layout.showlegend ? figure.data.length : 0;
