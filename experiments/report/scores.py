@@ -1,5 +1,6 @@
 """Figures of users that artefacts do not hold: gains of each, and intervals of curves."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,15 @@ class Reference(NamedTuple):
     words: str
 
 
+@lru_cache(maxsize=1)
+def resampled(seeds: int, users: int, resamples: int) -> tuple[Values, Values]:
+    """Weights of users and of seeds in each resample, drawn once for all figures of a page."""
+    random = seeding.generator(0, "bootstrap")
+    by_user = random.multinomial(users, np.full(users, 1 / users), size=resamples) / users
+    by_seed = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
+    return by_user, by_seed
+
+
 def intervals(values: Values, resamples: int) -> tuple[list[float], list[float], list[float]]:
     """Means and 95 % intervals of many columns at once, from the same resampled users and seeds.
 
@@ -27,10 +37,8 @@ def intervals(values: Values, resamples: int) -> tuple[list[float], list[float],
     Returns:
         Mean, low and high for each column; each as :func:`fedmeta.statistics.interval` gives it.
     """
-    random = seeding.generator(0, "bootstrap")
     seeds, users, columns = values.shape
-    by_user = random.multinomial(users, np.full(users, 1 / users), size=resamples) / users
-    by_seed = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
+    by_user, by_seed = resampled(seeds, users, resamples)
     # (resamples, users) @ (users, seeds * columns): one product for all columns.
     flat = values.transpose(1, 0, 2).reshape(users, seeds * columns)
     means = np.einsum("bs,bsc->bc", by_seed, (by_user @ flat).reshape(resamples, seeds, columns))

