@@ -26,6 +26,8 @@ from experiments.options import (
     config_of,
     show,
 )
+from experiments.report import writing
+from experiments.report.command import report
 from experiments.sweep.command import sweep
 from fedmeta import __version__
 from fedmeta.config import ConfigError
@@ -59,6 +61,7 @@ def simulate(
     with progress.Display(quiet=as_json) as display:
         label = wanted.run.name or wanted.method.name
         run = runner.simulate(wanted, out, display.run(label), display.encoded(), resume)
+    writing.after(run.folder, wanted.run.report)
     show(run.summary | {"folder": str(run.folder)}, tables.run_table(run), as_json)
 
 
@@ -103,6 +106,7 @@ def compare(
             usual.baselines if baselines is None else baselines,
             display.runs,
         )
+    writing.after(found.folder, wanted.run.report)
     show(found.content | {"folder": str(found.folder)}, tables.compare_table(found), as_json)
 
 
@@ -181,6 +185,7 @@ def reproduce(
             wanted, experiment.methods, seeds, out, display.run, display.encoded()
         )
         content = named.result(name, wanted, found)
+    writing.after(found.folder, wanted.run.report)
     show(content, tables.claimed_table(found, content), as_json)
 
 
@@ -188,6 +193,7 @@ app.command()(sweep)
 app.command()(attack)
 app.command()(frontier)
 app.command()(audit)
+app.command()(report)
 app.add_typer(bench, name="bench")
 
 

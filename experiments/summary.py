@@ -21,6 +21,9 @@ from strategies.errors import ClientError
 
 PACKAGES = ("torch", "flwr", "ray", "transformers", "numpy")
 
+NO_GAIN = "no gain is shown"
+"""How the note of a method begins whose start is not made to be used as it is."""
+
 
 def weights_sha256(params: Params) -> str:
     """Digest of parameters: names, shapes, dtypes and bits, in the order of the names."""
@@ -119,7 +122,7 @@ def notes(problem: Problem) -> list[str]:
     found = []
     if not usable(problem.method):
         found.append(
-            f"no gain is shown: the start of {problem.method.name} is not made to be used without"
+            f"{NO_GAIN}: the start of {problem.method.name} is not made to be used without"
             " adaptation, and over it all would gain; `fedmeta compare` holds it against one model"
             " for all"
         )

@@ -14,6 +14,7 @@ from fedmeta.cohort import Trial
 from fedmeta.evaluation import NUMBERS
 from fedmeta.metrics import METRICS
 from fedmeta.problem import Problem
+from fedmeta.statistics import worst_decile
 from fedmeta.types import Params
 from strategies.errors import ClientError, message_error
 from strategies.nodes import nodes_of
@@ -103,6 +104,14 @@ def measure(problem: Problem, judged: Judged, round_number: int) -> float | None
             f" no scores, {problem.population.store.ids[first]!r} first"
         )
     return float(np.mean([judged.scores[user][0, 0] for user in there]))
+
+
+def worst(problem: Problem, judged: Judged, mean: float | None) -> float | None:
+    """The mean measure of the tenth of the users who are worst off; None where there is no mean."""
+    if mean is None:
+        return None
+    values = np.array([scores[0, 0] for scores in judged.scores.values()], dtype=np.float64)
+    return worst_decile(METRICS[problem.population.store.task], values)
 
 
 def check_scores(

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from experiments import artifacts
 from experiments.artifacts import plain
 from experiments.audit import canary, inversion, membership
 from experiments.epsilon import mechanism_of
@@ -73,6 +74,19 @@ def write(found: dict[str, Any], path: Path) -> None:
         path.write_text(json.dumps(plain(found), indent=2) + "\n")
     except OSError as error:
         raise ConfigError(f"--out {str(path)!r}: {error.strerror}; name another file") from None
+
+
+def keep(config: Config, found: dict[str, Any], flags: dict[str, Any], out: Path | None) -> Path:
+    """A folder with ``config.toml``, ``audit.json`` and what was asked for; where it is.
+
+    Raises:
+        ConfigError: the folder is in use, or cannot be made.
+    """
+    folder = artifacts.make_folder(out or config.run.out, "audit")
+    artifacts.write_config(folder, config)
+    asked = [word for k, v in flags.items() if v not in (None, "") for word in (f"--{k}", str(v))]
+    artifacts.write_json(folder / "audit.json", found | {"asked": asked})
+    return folder
 
 
 def table(found: dict[str, Any]) -> RenderableType:

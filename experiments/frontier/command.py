@@ -7,6 +7,7 @@ import typer
 
 from experiments import settings
 from experiments.options import AsJson, Backend, ConfigPath, Device, Out, Resume, Seed, Sets, show
+from experiments.report import writing
 
 DEFAULT = Path(__file__).parent.parent / "configs" / "frontier.toml"
 
@@ -53,4 +54,5 @@ def frontier(
     with progress.Display(quiet=as_json) as display:
         found = runs.run(wanted, asked, out, display.run, display.encoded(), resume, display.runs)
     pictures.draw(found.folder, found.content)
+    writing.after(found.folder, wanted.run.report)
     show(found.content | {"folder": str(found.folder)}, report.table(found), as_json)

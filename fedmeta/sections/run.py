@@ -86,6 +86,7 @@ class RunConfig(Section):
     memory_limit: Natural = Field(
         0, description="Ray: most private memory of a worker in MB; 0: no limit"
     )
+    report: bool = Field(True, description="write `report.html` when a command has ended")
     device: str = Field("cpu", description="`cpu`, `cuda` or `cuda:N`")
     on_client_error: Literal["fail", "skip"] = Field(
         "fail",

@@ -18,6 +18,7 @@ TINY = {
     "evaluation.tune": False,
     "run.backend": "inline",
     "run.canaries": 0,
+    "run.report": False,
 }
 """A run of about a second."""
 
