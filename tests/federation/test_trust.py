@@ -90,7 +90,7 @@ def test_strikes_lead_to_quarantine() -> None:
 
 @pytest.mark.parametrize("ratio", [0.5, 1.0, 1.99])
 def test_a_ratio_that_would_refuse_honest_users_is_refused(ratio: float) -> None:
-    with pytest.raises(ConfigError, match=rf"validation\.max-ratio = {ratio:g}: .*0 switches"):
+    with pytest.raises(ConfigError, match=rf"validation\.max-ratio = {ratio}: .*0 switches"):
         small(validation__max_ratio=ratio)
 
 
