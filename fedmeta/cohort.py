@@ -6,12 +6,13 @@ mapped over the users of a chunk with ``torch.func.vmap``. Users are independent
 permuting or re-chunking them changes nothing, and a real client is a chunk of one.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 from torch.func import vmap
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from fedmeta.dual import Dual, task_of
 from fedmeta.gram import Anchors, Geometry, anchors, each, geometry, those
@@ -26,6 +27,8 @@ from fedmeta.params import OWN, SHARE, part, weighed
 from fedmeta.privacy.clip import Clip, Coordinates, clipped
 from fedmeta.trials import Course, courses, said
 from fedmeta.types import Examples, Params, Task, Update
+
+Found = TypeVar("Found")
 
 
 class Trial(NamedTuple):
@@ -81,7 +84,7 @@ def contribute(
         def plain(mine: Task, own: Params) -> dict[str, Tensor]:
             return step(Primal(model, aligned), held(method, theta, own), mine, inner)
 
-        sent: dict[str, Tensor] = vmap(plain)(task, dict(memory or {}))
+        sent: dict[str, Tensor] = mapped(plain, model, task, dict(memory or {}))
     else:
         mine, gap = parted(tail, theta, memory or {})
         own = None if gap is None else gap.anchors(task)
@@ -157,8 +160,7 @@ def _plainly(
     def one(mine: Task, own: Params) -> list[Tensor]:
         return said(method, learner, held(method, theta, own), mine, course)
 
-    found: list[Tensor] = vmap(one)(limited, dict(memory))
-    return found
+    return mapped(one, model, limited, dict(memory))
 
 
 def report(
@@ -180,8 +182,26 @@ def report(
         phi = method.adapt(learner, held(method, theta, own), mine, trial.inner)
         return {name: figure(learner, phi, mine) for name, figure in method.reports.items()}
 
-    found: dict[str, Tensor] = vmap(one)(limited, dict(memory or {}))
-    return found
+    return mapped(one, model, limited, dict(memory or {}))
+
+
+def mapped(
+    function: Callable[[Task, Params], Found], model: Model, task: Task, own: Params
+) -> Found:
+    """A function of one user for all of them, as many in one batched program as suits the head."""
+    most = model.head.users.get(task.support.x.device.type, 0)
+    if most != 1:
+        found: Found = vmap(function, chunk_size=most or None)(task, dict(own))
+        return found
+    each = [
+        function(
+            Task(*(Examples(*(field[user] for field in side)) for side in task)),
+            {name: value[user] for name, value in own.items()},
+        )
+        for user in range(len(task.support.weight))
+    ]
+    leaves, spec = zip(*(tree_flatten(one) for one in each), strict=True)
+    return tree_unflatten([torch.stack(column) for column in zip(*leaves, strict=True)], spec[0])
 
 
 def _in_dual(

@@ -85,6 +85,13 @@ class DataConfig(Section):
         description="file of items without labels that everyone may see, for `fedmd`; empty:"
         " messages of their own for `preferences`, else items of training users, with a warning",
     )
+    window: Natural = Field(
+        0,
+        description="texts become windows of so many characters, labelled by the next one; 0: no",
+    )
+    stride: Natural = Field(
+        0, description="`data.window`: characters from one window to the next; 0: data.window"
+    )
     feature_columns: str = Field(
         "auto", description="comma-separated feature columns; auto: all other numeric columns"
     )
@@ -100,5 +107,13 @@ class BackboneConfig(Section):
     )
     max_length: Count = Field(128, description="most tokens of a text")
     columns: Count = Field(512, description="`hashing`: width of the features")
+    output: Literal["auto", "mean", "cls", "tokens"] = Field(
+        "auto",
+        description="what an encoder gives of a text: the mean of its tokens, the first, or all"
+        " (cached in half precision); auto: what the head takes",
+    )
+    layers: Natural = Field(
+        0, description="layers of the encoder that are run; 0: all (a smaller encoder is cut)"
+    )
     batch: Count = Field(64, description="texts per forward pass")
     cache: str = Field("", description="cache folder; empty: $FEDMETA_CACHE or ~/.cache/fedmeta")
