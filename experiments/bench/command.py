@@ -43,6 +43,31 @@ def methods(
 
 
 @app.command()
+def heads(
+    heads: Annotated[str, typer.Option(help="Comma-separated heads; all.")] = "",
+    encoder: Annotated[str, typer.Option(help="Folder of the encoder in the loop.")] = "",
+    turns: Annotated[int, typer.Option(min=1, help="Turns of each head.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """What each head costs: parameters, bytes a round, seconds a user."""
+    from experiments.bench import heads as bench
+
+    _report(bench.rows(heads, encoder, turns, _say), bench.table, as_json)
+
+
+@app.command()
+def whole(
+    tasks: Annotated[int, typer.Option(min=1, help="Tasks of a chunk.")] = 32,
+    turns: Annotated[int, typer.Option(min=1, help="Tasks that both sides are timed on.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Tasks per second of a whole model (Conv4, second order) in the engine and in a loop."""
+    from experiments.bench import whole as bench
+
+    _report(iter([bench.row(tasks, turns)]), bench.table, as_json)
+
+
+@app.command()
 def flower(
     users: Annotated[str, typer.Option(help="Users a round, comma-separated.")] = "1000,10000",
     rounds: Annotated[int, typer.Option(min=1, help="Rounds measured after a first one.")] = 5,

@@ -73,6 +73,8 @@ def conv4(
         return out
 
     def embed(params: Params, x: Tensor) -> Tensor:
+        if not len(x):  # there is no convolution of nothing
+            return x.new_zeros(filters * left**2, 0)
         h = x.reshape(len(x), channels, side, side)
         for block in range(BLOCKS):
             h = _block(h, params[f"conv{block}.weight"], params[f"conv{block}.bias"])
@@ -88,7 +90,7 @@ def _block(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Images ``(N, C, H, W)`` to ``(N, filters, H / 2, W / 2)``."""
     y = F.conv2d(x, weight, padding=KERNEL // 2)
     n, filters = y.shape[:2]
-    group = y.reshape(n, filters // GROUP, -1)
+    group = y.reshape(n, filters // GROUP, GROUP * y.shape[2] * y.shape[3])
     # Two sums rather than `var_mean`, which is four times slower.
     mean = group.mean(-1)
     variance = (group.square().mean(-1) - mean.square()).clamp(min=0.0)

@@ -116,6 +116,8 @@ def _head(name: str, outputs: int, given: Given, size: int) -> Head:
         }
 
     def embed(params: Params, x: Tensor) -> Tensor:
+        if not len(x):
+            return x.new_zeros(params["output.weight"].shape[1], 0)
         mine = {n: params[n] for n in body.free}
         some = params["output.weight"]
         module = body.module.to(device=some.device, dtype=some.dtype)

@@ -96,7 +96,7 @@ def _attention(params: Params, h: Tensor, there: Tensor, parts: int) -> Tensor:
     """What each of the positions ``(N, T, W)`` takes from those that are ``there (N, T)``."""
     n, tokens, width = h.shape
     q, k, v = (
-        part.reshape(n, tokens, parts, -1).transpose(1, 2)
+        part.reshape(n, tokens, parts, width // parts).transpose(1, 2)
         for part in _affine(params, "attention", h).chunk(3, -1)
     )
     scores = q @ k.mT * (width // parts) ** -0.5
