@@ -3,8 +3,8 @@
 A user has 20 examples and 20 queries of ten classes and takes 10 inner steps, on one thread; the
 method is `fomaml`, or the one that makes the head's output layer, or the one that needs the head.
 Features are those of all-MiniLM-L6-v2 (384 numbers; 16 tokens), images of 28 x 28, windows of 80
-characters. Bytes are what goes down and comes up for one user in one round, in single precision. Seconds are
-processor time, the least of some turns: of what it takes to compute, not of waiting.
+characters. Bytes are what goes down and comes up for one user in one round, in single precision.
+Seconds are processor time, the least of some turns: of what it takes to compute, not of waiting.
 """
 
 import time

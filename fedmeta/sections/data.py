@@ -32,6 +32,9 @@ class DataConfig(Section):
     variable: bool = Field(
         False, description="`episodic`: 2 to `data.way` classes, unequal shots, smaller supports"
     )
+    rotations: bool = Field(
+        False, description="`episodic`: training images turned by quarters are further classes"
+    )
     standardize: Literal["auto", "none", "features"] = Field(
         "auto", description="scale features by train users' statistics; auto: tabular data only"
     )
