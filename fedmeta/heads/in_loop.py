@@ -120,10 +120,10 @@ def _head(name: str, outputs: int, given: Given, size: int) -> Head:
             return x.new_zeros(params["output.weight"].shape[1], 0)
         mine = {n: params[n] for n in body.free}
         some = params["output.weight"]
-        module = body.module.to(device=some.device, dtype=some.dtype)
+        fixed = _fixed(body, some.device, some.dtype)
         there = (x >= 0).long()
         tokens = {"input_ids": x.long().clamp(min=0), "attention_mask": there}
-        hidden = functional_call(module, mine, (), tokens).last_hidden_state
+        hidden = functional_call(body.module, {**fixed, **mine}, (), tokens).last_hidden_state
         return encoder.pool(hidden[:, -x.shape[1] :], there).mT
 
     def logits(params: Params, x: Tensor) -> Tensor:
@@ -142,6 +142,17 @@ def _fresh(name: str, like: Tensor, generator: torch.Generator) -> Tensor:
     if name == PROMPT:
         return torch.randn(like.shape, generator=generator)
     return like.detach().float().cpu().clone()
+
+
+@lru_cache(maxsize=2)
+def _fixed(body: Body, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+    """All tensors of an encoder on a device, those that are numbers in a precision."""
+    # What is made inside of a derivative is part of it and dies with it: these are to stay.
+    with torch._C._DisableFuncTorch():
+        return {
+            name: value.detach().to(device, dtype if value.is_floating_point() else value.dtype)
+            for name, value in (*body.module.named_parameters(), *body.module.named_buffers())
+        }
 
 
 @lru_cache(maxsize=2)

@@ -10,7 +10,9 @@ from fedmeta.sections.section import Count, Fraction, Natural, NonNegative, Sect
 class DataConfig(Section):
     """Where users come from and how their examples are split."""
 
-    source: str = Field("preferences", description="`preferences`, `digits`, `hf:NAME`, or a file")
+    source: str = Field(
+        "preferences", description="`preferences`, `digits`, `sinusoid`, `hf:NAME`, or a file"
+    )
     support: Count = Field(20, description="examples (K) that a user adapts on")
     query: Count = Field(64, description="most query examples of a training user in one round")
     min_examples: Natural = Field(

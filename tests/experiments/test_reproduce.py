@@ -7,6 +7,7 @@ import pytest
 
 from experiments.reproduce import CONFIGS, EXPERIMENTS, PROBE, PROBE_FILE, config_of
 from fedmeta.config import ConfigError
+from fedmeta.data.sources import SOURCES
 from fedmeta.methods import METHODS
 from tests.data.rows import text_rows, with_column, write
 from tests.experiments.runs import Result, sets, strict, summary_of
@@ -30,6 +31,9 @@ def test_experiments_are_whole(name: str, tmp_path: Path) -> None:
         "stanford_politeness.jsonl.gz",
         "multipico_irony.jsonl.gz",
         "parkinsons_updrs.npz",
+        "omniglot28.npz",
+        "clinc150.jsonl.gz",
+        "shakespeare_speakers.jsonl.gz",
     ):
         (tmp_path / file).touch()
     config = config_of(name, tmp_path, ["data.support=7"], {"run.seed": 3})
@@ -38,7 +42,7 @@ def test_experiments_are_whole(name: str, tmp_path: Path) -> None:
     for key, value in experiment.sets.items():
         section, field = key.split(".")
         assert getattr(getattr(plain, section), field.replace("-", "_")) == value
-    if plain.data.source != "preferences":
+    if plain.data.source not in SOURCES:
         assert Path(plain.data.source).parent == tmp_path
 
 
