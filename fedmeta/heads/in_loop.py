@@ -10,6 +10,7 @@ encoder: no feature is cached, and users run one after the other. That is anothe
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -191,7 +192,9 @@ def _with(name: str, module: Any, size: int) -> Any:
         ),
         "prompt": lambda: peft.PromptTuningConfig(task_type=task, num_virtual_tokens=size),
     }
-    with torch.random.fork_rng(devices=[]):  # PEFT draws; the global generator stays as it was
+    # PEFT draws: the global generator stays as it was. It asks transformers for an old name.
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
         try:
             return peft.get_peft_model(module, make[name]())
         except ValueError as error:
