@@ -53,7 +53,7 @@ def gru(
         return params["output.weight"] @ embed(params, x) + params["output.bias"][:, None]
 
     body = ("embedding.", "cell.")
-    return Head("gru", init, logits, embed, None, body, {"cpu": 8, "cuda": 64})
+    return Head("gru", init, logits, embed, None, body, {"cpu": 2, "cuda": 32})
 
 
 def embed(params: Params, x: Tensor) -> Tensor:

@@ -81,7 +81,7 @@ def ph_transformer(
     def logits(params: Params, x: Tensor) -> Tensor:
         return params["output.weight"] @ embed(params, x) + params["output.bias"][:, None]
 
-    return Head("ph-transformer", init, logits, embed, users={"cpu": 8, "cuda": 64})
+    return Head("ph-transformer", init, logits, embed, users={"cpu": 2, "cuda": 32})
 
 
 def _affine(params: Params, layer: str, h: Tensor) -> Tensor:
