@@ -7,13 +7,12 @@ from typing import Any, NamedTuple
 
 from experiments import central, settings
 from experiments.compare import DEFAULT_METHODS, Comparison
+from experiments.few_shot import PROBES
 from fedmeta.config import Config, ConfigError
 from fedmeta.data.sources import SOURCES
 from fedmeta.problem import build
 
 CONFIGS = Path(__file__).parent / "configs"
-PROBE = "banking77-8shot"
-PROBE_FILE = "banking77.jsonl.gz"
 
 
 class Experiment(NamedTuple):
@@ -128,8 +127,14 @@ EXPERIMENTS: dict[str, Experiment] = {
 
 def rows() -> list[dict[str, str]]:
     """Name and claim of every experiment."""
-    probe = {"name": PROBE, "claim": "few-shot probe of the encoder: 80.04 % published"}
-    return [probe] + [{"name": name, "claim": e.claim} for name, e in EXPERIMENTS.items()]
+    probes = [
+        {
+            "name": name,
+            "claim": f"few-shot probe of the encoder: {one.published} % published ({one.source})",
+        }
+        for name, one in PROBES.items()
+    ]
+    return probes + [{"name": name, "claim": e.claim} for name, e in EXPERIMENTS.items()]
 
 
 def config_of(name: str, data: Path | None, sets: list[str], flags: Mapping[str, Any]) -> Config:
@@ -139,7 +144,7 @@ def config_of(name: str, data: Path | None, sets: list[str], flags: Mapping[str,
         ConfigError: no such experiment, or no such data file.
     """
     if name not in EXPERIMENTS:
-        names = ", ".join((PROBE, *EXPERIMENTS))
+        names = ", ".join((*PROBES, *EXPERIMENTS))
         raise ConfigError(f"reproduce {name!r}: expected one of {names}")
     experiment = EXPERIMENTS[name]
     base = settings.read(CONFIGS / experiment.config)

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.reproduce import CONFIGS, EXPERIMENTS, PROBE, PROBE_FILE, config_of
+from experiments.few_shot import BANKING as PROBE_FILE
+from experiments.few_shot import PROBES
+from experiments.reproduce import CONFIGS, EXPERIMENTS, config_of
 from fedmeta.config import ConfigError
 from fedmeta.data.sources import SOURCES
 from fedmeta.methods import METHODS
@@ -13,6 +15,7 @@ from tests.data.rows import text_rows, with_column, write
 from tests.experiments.runs import Result, sets, strict, summary_of
 
 Call = Callable[..., Result]
+PROBE = "banking77-8shot"
 WORDS = {"pay": "bill invoice money", "move": "truck road wheel", "eat": "soup bread salt"}
 
 
@@ -49,7 +52,7 @@ def test_experiments_are_whole(name: str, tmp_path: Path) -> None:
 def test_unknown(fedmeta: Call) -> None:
     result = fedmeta("reproduce", "politeness")
     assert (result.code, result.out) == (2, "")
-    for name in (PROBE, *EXPERIMENTS):
+    for name in (*PROBES, *EXPERIMENTS):
         assert name in result.err
 
 
