@@ -173,9 +173,9 @@ def reproduce(
         show(rows, listing.table("experiments", rows), as_json)
         return
     with progress.Display(quiet=as_json) as display:
-        if name == named.PROBE:
-            file = named.data_file(named.PROBE_FILE, data)
-            result = few_shot.banking77(file, display.encoded(), device or "cpu")
+        if name in few_shot.PROBES:
+            file = named.data_file(few_shot.PROBES[name].file, data)
+            result = few_shot.probe(name, file, display.encoded(), device or "cpu")
             show(result, tables.probe_text(result), as_json)
             return
         flags = {"run.seed": seed, "run.backend": backend, "run.device": device}

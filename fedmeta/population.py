@@ -57,6 +57,8 @@ class Population:
         across: whether support and query of a training user come from different domains.
         kept: inner products of training users' features, filled as they are met.
         scaling: how features were scaled, for others that come in; None: not at all.
+        tokens: positions of an item, whose vectors stand one behind the other in its features,
+            in half precision until a task is made of them; 1: one vector.
     """
 
     store: UserStore
@@ -71,6 +73,7 @@ class Population:
     across: bool = False
     kept: Kept | None = None
     scaling: Scaling | None = None
+    tokens: int = 1
 
     @property
     def outputs(self) -> int:
@@ -80,21 +83,24 @@ class Population:
 
 def populate(
     store: UserStore,
-    features: NDArray[np.float32],
+    features: NDArray[np.floating],
     config: DataConfig,
     device: torch.device | None = None,
 ) -> Population:
-    """A population from a store and the features of its items.
+    """A population from a store and the features ``(items, D)``, or ``(items, tokens, D)``.
 
     Raises:
         ValueError: features that are not one finite row per item.
     """
+    tokens = features.shape[1] if features.ndim == 3 else 1
+    features = features.reshape(len(features), -1) if features.ndim == 3 else features
     if features.ndim != 2 or len(features) != len(store.items):
         raise ValueError(
             f"features of {store.name!r} have shape {features.shape};"
             f" expected one row for each of {len(store.items)} items"
         )
-    if not np.isfinite(features).all():
+    # Tokens may be larger than the memory, and were checked when they were written.
+    if tokens == 1 and not np.isfinite(features).all():
         row = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
         raise ValueError(f"features of {store.name!r} are not finite at item {row}")
     held_out = store.query
@@ -104,7 +110,8 @@ def populate(
     if held_out is not None:
         train &= ~held_out
     wanted, scaling = config.standardize, None
-    if wanted == "features" or (wanted == "auto" and store.modality == "features"):
+    plain = store.modality == "features" and not config.window
+    if tokens == 1 and (wanted == "features" or (wanted == "auto" and plain)):
         scaling = _scaling(features, store.item[train])
         features = scaled(features, scaling)
     target, scale = store.label, 1.0
@@ -126,10 +133,11 @@ def populate(
         across=config.tasks == "domain-generalization",
         kept=room(training, device),
         scaling=scaling,
+        tokens=tokens,
     )
 
 
-def _scaling(features: NDArray[np.float32], item: NDArray[np.int64]) -> Scaling:
+def _scaling(features: NDArray[np.floating], item: NDArray[np.int64]) -> Scaling:
     # Items are weighted by how often they occur rather than gathered, which could fill the memory.
     share = np.bincount(item, minlength=len(features)) / len(item)
     mean = share @ features
@@ -138,7 +146,7 @@ def _scaling(features: NDArray[np.float32], item: NDArray[np.int64]) -> Scaling:
     return Scaling(mean, spread)
 
 
-def scaled(features: NDArray[np.float32], by: Scaling | None) -> NDArray[np.float32]:
+def scaled(features: NDArray[np.floating], by: Scaling | None) -> NDArray[np.floating]:
     """Features ``(n, D)`` in the units of the population; None leaves them as they are.
 
     Divided by sqrt(D) as well, so that vectors have about unit norm, as those of encoders do:

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fedmeta import backbones, device_rules, fitness, public, robust, seeding
+from fedmeta import backbones, device_rules, fitness, head_fitness, public, robust, seeding
 from fedmeta.config import Config, ConfigError
 from fedmeta.data.sources import load
-from fedmeta.heads import HEADS
+from fedmeta.heads import HEADS, TAKES, Given, Head
 from fedmeta.inner import Inner
 from fedmeta.learner import Model
 from fedmeta.losses import LOSSES
@@ -114,21 +114,39 @@ def build(config: Config, progress: Progress | None = None) -> Problem:
     device = device_of(config.run.device)
     population = _population(config, device, progress)
     config = resolve(config, population.store.task)
-    head = HEADS[config.head.name](
-        population.features.shape[1],
-        population.outputs,
-        hidden=config.head.hidden,
-        experts=config.head.experts,
-    )
     method, given = METHODS[config.method.name], config.method
-    fitness.check(method, head.init(torch.Generator()), population, config)
+    head_fitness.check_kind(method, population, config)
+    head = head_of(population, config)
+    start = head.init(torch.Generator())
+    fitness.check(method, start, population, config)
+    moves = head_fitness.moves(method, head, start, config)
+    if moves is not None:
+        head = replace(head, tail=None)  # whose first layer moves as a whole or not at all
     privacy = refusals.checked(method, population, config)
     robust.check(method, config, len(population.store.users("train")))
     mu = given.mu if method.proximal else 0.0
-    train = Inner(given.rate, given.steps, given.batch, given.momentum, mu, given)
+    train = Inner(given.rate, given.steps, given.batch, given.momentum, mu, given, moves=moves)
     adapt = replace(train, rate=given.adapt_rate, steps=given.adapt_steps)
     model = Model(head, LOSSES[population.store.task])
     return Problem(config, population, model, method, train, adapt, privacy)
+
+
+def head_of(population: Population, config: Config) -> Head:
+    """The head of a resolved config, on the population's features.
+
+    Raises:
+        HeadError: it does not fit them.
+    """
+    made, folder = config.head, ""
+    if TAKES.get(made.name) == "ids":
+        folder = backbones.folder_of(population.store, config.backbone)
+    return HEADS[made.name](
+        population.features.shape[1],
+        population.outputs,
+        hidden=made.hidden,
+        experts=made.experts,
+        given=Given(made, population.tokens, folder, config.backbone.layers),
+    )
 
 
 def initial(problem: Problem) -> dict[str, Tensor]:
@@ -179,10 +197,14 @@ def device_of(name: str) -> torch.device:
 
 
 def _population(config: Config, device: torch.device, progress: Progress | None) -> Population:
-    identity = (config.data, config.backbone, config.run.device)
+    name = config.head.name
+    takes = TAKES.get(
+        METHODS[config.method.name].head or USUAL_HEAD if name == "auto" else name, "vector"
+    )
+    identity = (config.data, config.backbone, config.run.device, takes)
     if identity not in _POPULATIONS:
         store = load(config.data)
-        features = backbones.features(store, config.backbone, config.run.device, progress)
+        features = backbones.features(store, config.backbone, config.run.device, progress, takes)
         _POPULATIONS.clear()  # one at a time: they may be large
         _POPULATIONS[identity] = populate(store, features, config.data, device)
     return _POPULATIONS[identity]
