@@ -57,6 +57,7 @@ class Population:
         across: whether support and query of a training user come from different domains.
         kept: inner products of training users' features, filled as they are met.
         scaling: how features were scaled, for others that come in; None: not at all.
+        centre: what is 0 as a scaled target; 0 for classification.
     """
 
     store: UserStore
@@ -71,6 +72,7 @@ class Population:
     across: bool = False
     kept: Kept | None = None
     scaling: Scaling | None = None
+    centre: float = 0.0
 
     @property
     def outputs(self) -> int:
@@ -107,10 +109,10 @@ def populate(
     if wanted == "features" or (wanted == "auto" and store.modality == "features"):
         scaling = _scaling(features, store.item[train])
         features = scaled(features, scaling)
-    target, scale = store.label, 1.0
+    target, scale, centre = store.label, 1.0, 0.0
     if store.task == "regression":
-        scale = float(store.label[train].std()) or 1.0
-        target = ((store.label - store.label[train].mean()) / scale).astype(np.float32)
+        scale, centre = float(store.label[train].std()) or 1.0, float(store.label[train].mean())
+        target = ((store.label - centre) / scale).astype(np.float32)
     learn = _rows(store, None if held_out is None else ~held_out)
     training = np.where(store.split == 0, np.diff(learn.offsets), 0)
     return Population(
@@ -126,6 +128,7 @@ def populate(
         across=config.tasks == "domain-generalization",
         kept=room(training, device),
         scaling=scaling,
+        centre=centre,
     )
 
 
