@@ -109,7 +109,8 @@ def populate(
     if wanted == "features" or (wanted == "auto" and store.modality == "features"):
         scaling = _scaling(features, store.item[train])
         features = scaled(features, scaling)
-    target, scale, centre = store.label, 1.0, 0.0
+    scale, centre = 1.0, 0.0
+    target: NDArray[np.int64] | NDArray[np.floating] = store.label
     if store.task == "regression":
         scale, centre = float(store.label[train].std()) or 1.0, float(store.label[train].mean())
         target = ((store.label - centre) / scale).astype(np.float32)

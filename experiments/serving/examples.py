@@ -57,9 +57,8 @@ def read(opened: Opened, path: Path, user: str | None, labelled: bool) -> Mine:
         ConfigError: no such file or user, or several users and none named.
         DataError: a table that cannot be used.
     """
-    frame = _rows_of(_table(opened, path), opened, path, user)
     columns = opened.config.data
-    name, frame = frame
+    name, frame = _rows_of(_table(opened, path), opened, path, user)
     if not labelled and columns.label_column not in frame:
         frame = frame.assign(**{columns.label_column: 0})
     domain = columns.domain_column or "domain"
@@ -205,7 +204,7 @@ def facts(opened: Opened, mine: Mine) -> dict[str, Tensor]:
         out[DOMAIN] = torch.tensor([_domain(opened, mine)])
     if "key" in wanted:
         stream = seeding.key(opened.config.run.seed, "own")
-        key = seeding.scores(stream, seeding.keys([mine.user], "user"), np.zeros(1, np.int64))
+        key = seeding.scores(stream, seeding.keys((mine.user,), "user"), np.zeros(1, np.int64))
         out[KEY] = torch.from_numpy(key.view(np.int64))
     return out
 
