@@ -38,7 +38,9 @@ def backbone_of(opened: Opened) -> Live:
     return found
 
 
-def personalize(opened: Opened, data: Path, out: Path, user: str | None) -> dict[str, Any]:
+def personalize(
+    opened: Opened, data: Path, out: Path, user: str | None, backbone: Live | None = None
+) -> dict[str, Any]:
     """Adapt to the user whose examples a file holds, and write his head.
 
     Returns:
@@ -49,7 +51,8 @@ def personalize(opened: Opened, data: Path, out: Path, user: str | None) -> dict
     """
     mine = examples.read(opened, data, user, labelled=True)
     facts = examples.facts(opened, mine)
-    support, classes = examples.support(opened, backbone_of(opened), mine, data.name)
+    backbone = backbone or backbone_of(opened)
+    support, classes = examples.support(opened, backbone, mine, data.name)
     made = personal.personalize(
         opened.method, opened.model, opened.theta, support, opened.inner, facts
     )
@@ -71,9 +74,9 @@ def personalize(opened: Opened, data: Path, out: Path, user: str | None) -> dict
     }
 
 
-def predict(opened: Opened, head: Head, items: Any) -> list[dict[str, Any]]:
+def predict(opened: Opened, backbone: Live, head: Head, items: Any) -> list[dict[str, Any]]:
     """What one head says of texts or numbers ``(N, ...)``, with logits."""
-    x = examples.features(opened, backbone_of(opened), items)
+    x = examples.features(opened, backbone, items)
     [logits] = answers(opened, [head], [x])
     return said(opened, head, logits, whole=True)
 
