@@ -25,7 +25,7 @@ from experiments.serving import heads
 from experiments.serving.extras import need
 from experiments.serving.heads import Head
 from experiments.serving.opened import Opened, open_run
-from experiments.serving.personal import answers
+from experiments.serving.personal import Room, answers
 from experiments.serving.store import HeadStore
 from experiments.simulate import simulate
 from fedmeta import personal
@@ -101,10 +101,11 @@ def _alone(opened: Opened, made: Path, users: int) -> dict[str, Any]:
         store.get(name)
     x = torch.nn.functional.normalize(torch.randn(BATCH, 1, opened.needs.width), dim=-1)
     features = list(x)
+    room: Room = {}
 
     def batch() -> None:
         asked = [store.get(names[at]) for at in random.integers(0, users, BATCH)]
-        answers(opened, asked, features)
+        answers(opened, asked, features, room)
 
     batch()
     rates = []

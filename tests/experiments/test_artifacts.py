@@ -21,6 +21,7 @@ FILES = {
     "checkpoints",
     "config.toml",
     "model.safetensors",
+    "personal.json",
     "rounds.jsonl",
     "summary.json",
     "users.parquet",

@@ -154,18 +154,23 @@ def test_bad_requests(maml: World, anns: Head, tmp_path: Path) -> None:
 
 def test_heads_are_reloaded_and_forgotten(maml: World, anns: Head, tmp_path: Path) -> None:
     filled(maml, anns, tmp_path, ["a", "b", "c"])
-    store = HeadStore(maml.opened, tmp_path, 2 * anns.bytes)
+    now = 0.0
+    store = HeadStore(maml.opened, tmp_path, 2 * anns.bytes, lambda: now)
     first = store.get("a")
+    now = 1.0
     assert store.get("a") is first
     path = tmp_path / "a.safetensors"
     path.write_bytes((tmp_path / "c.safetensors").read_bytes())
     os.utime(path, ns=(1, 1))
+    assert store.get("a") is first  # it was looked at a moment ago
+    now = 2.0
     torch.testing.assert_close(store.get("a").params, store.get("c").params, rtol=0, atol=0)
     store.get("b")
     assert (len(store), store.evictions, store.bytes) == (2, 1, 2 * anns.bytes)
     store.get("a")  # was the one that nobody had asked for the longest
     assert store.loads == 5
     path.unlink()
+    now = 3.0
     with pytest.raises(heads.HeadError, match="no head here"):
         store.get("a")
     assert store.bytes == anns.bytes
@@ -232,6 +237,6 @@ def test_one_bad_head_spoils_no_other(maml: World, anns: Head, tmp_path: Path) -
     store = filled(maml, anns, tmp_path, ["ann"])
     jobs = [Job("ann", ["a"]), Job("nobody", ["b"]), Job("ann", ["c", "d"])]
     backbone = personal.backbone_of(maml.opened)
-    found = batching.answer(maml.opened, backbone, store, jobs)
+    found = batching.answer(maml.opened, backbone, store, {}, jobs)
     assert isinstance(found[1], heads.HeadError)
     assert [len(one) for one in (found[0], found[2]) if isinstance(one, list)] == [1, 2]
