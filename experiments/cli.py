@@ -28,6 +28,7 @@ from experiments.options import (
 )
 from experiments.report import writing
 from experiments.report.command import report
+from experiments.serving.command import register as serving
 from experiments.sweep.command import sweep
 from fedmeta import __version__
 from fedmeta.config import ConfigError
@@ -194,6 +195,7 @@ app.command()(attack)
 app.command()(frontier)
 app.command()(audit)
 app.command()(report)
+serving(app)
 app.add_typer(bench, name="bench")
 
 

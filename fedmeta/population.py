@@ -59,6 +59,7 @@ class Population:
         scaling: how features were scaled, for others that come in; None: not at all.
         tokens: positions of an item, whose vectors stand one behind the other in its features,
             in half precision until a task is made of them; 1: one vector.
+        centre: what is 0 as a scaled target; 0 for classification.
     """
 
     store: UserStore
@@ -74,6 +75,7 @@ class Population:
     kept: Kept | None = None
     scaling: Scaling | None = None
     tokens: int = 1
+    centre: float = 0.0
 
     @property
     def outputs(self) -> int:
@@ -114,10 +116,11 @@ def populate(
     if tokens == 1 and (wanted == "features" or (wanted == "auto" and plain)):
         scaling = _scaling(features, store.item[train])
         features = scaled(features, scaling)
-    target, scale = store.label, 1.0
+    scale, centre = 1.0, 0.0
+    target: NDArray[np.int64] | NDArray[np.floating] = store.label
     if store.task == "regression":
-        scale = float(store.label[train].std()) or 1.0
-        target = ((store.label - store.label[train].mean()) / scale).astype(np.float32)
+        scale, centre = float(store.label[train].std()) or 1.0, float(store.label[train].mean())
+        target = ((store.label - centre) / scale).astype(np.float32)
     learn = _rows(store, None if held_out is None else ~held_out)
     training = np.where(store.split == 0, np.diff(learn.offsets), 0)
     return Population(
@@ -134,6 +137,7 @@ def populate(
         kept=room(training, device),
         scaling=scaling,
         tokens=tokens,
+        centre=centre,
     )
 
 

@@ -105,6 +105,18 @@ def flower(
     _report(bench.rows(bench.cohorts_of(users), rounds, _say), bench.table, as_json)
 
 
+@app.command()
+def serve(
+    users: Annotated[int, typer.Option(min=1, help="Users, and requests: one of each.")] = 1000,
+    rate: Annotated[float, typer.Option(min=0.1, help="Requests a second.")] = 20.0,
+    as_json: AsJson = False,
+) -> None:
+    """Latency of `fedmeta serve` with MiniLM under a steady load, and heads-only throughput."""
+    from experiments.bench import serve as bench
+
+    _report(bench.rows(users, rate, _say), bench.table, as_json)
+
+
 def _report(
     rows: Iterable[Mapping[str, Any]],
     table: Callable[[Sequence[Mapping[str, Any]]], RenderableType],
