@@ -12,7 +12,6 @@ from fedmeta.facts import facts_of
 from strategies import app, deployed
 from strategies.app import Outcome
 from tests.deploy.nodes import NodeGrid, config, divided, simulated
-from tests.engine.cases import distance
 
 TEST_NOISE = "test-noise = true\nepsilon-budget = 0.0\n"
 CASES: dict[str, dict[str, Any]] = {
