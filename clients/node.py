@@ -133,7 +133,7 @@ def evaluate(message: Message, home: Home, asked: Asked) -> Message:
 
 
 def personalize(message: Message, home: Home, asked: Asked) -> Message:
-    """Make the user's own model of all his examples and keep it; the server learns that it is so."""
+    """Make the user's own model of all his examples and keep it; the server hears that it is so."""
     order, theta, _ = _order(message, asked)
     if len(order.rates) != 1:
         raise RefusedError("order", f"{len(order.rates)} ways to personalize; expected one")

@@ -48,6 +48,16 @@ def table(users: int = USERS, examples: int = 12, seed: int = 0) -> pd.DataFrame
     return pd.DataFrame(rows, columns=["user", "text", "label", "split"])
 
 
+def numbers(seed: int = 0) -> pd.DataFrame:
+    """The same users with three numbers each instead of texts, a target, and domains."""
+    frame, draw = table(), np.random.default_rng(seed)
+    x = draw.normal(5.0, [1.0, 3.0, 0.2], (len(frame), 3))
+    slope = frame["user"].str[1].astype(int)
+    frame["label"] = x[:, 0] * slope + x[:, 1] - 7.0
+    frame["site"] = np.where(draw.random(len(frame)) < 0.3, "north", "south")
+    return frame.drop(columns="text").assign(a=x[:, 0], b=x[:, 1], c=x[:, 2])
+
+
 def config(source: Path | None = None, **sections: Mapping[str, Scalar]) -> Config:
     """The small config with some sections changed."""
     values = {name: {**given, **sections.get(name, {})} for name, given in SMALL.items()}
@@ -60,6 +70,7 @@ def config(source: Path | None = None, **sections: Mapping[str, Scalar]) -> Conf
 def simulated(tmp: Path, frame: pd.DataFrame | None = None, **sections: Any) -> Problem:
     """The problem of a simulation of all users."""
     path = tmp / "all.csv"
+    tmp.mkdir(parents=True, exist_ok=True)
     (table() if frame is None else frame).to_csv(path, index=False)
     settings = {**sections, "backbone": {**sections.get("backbone", {}), "cache": str(tmp)}}
     return build(config(path, **settings))
@@ -126,7 +137,6 @@ class NodeGrid(LocalGrid):
             if message.metadata.dst_node_id in self.gone:
                 continue
             reply = self._app(message, self.contexts[message.metadata.dst_node_id])
-            reply.metadata.__dict__["_src_node_id"] = message.metadata.dst_node_id
             self.seen.append(reply)
             yield reply
 
@@ -177,7 +187,7 @@ class One(NamedTuple):
         if kind == wire.HELLO:
             return wire.hello_message(told, node)
         record = wire.arrays(initial(self.problem) if params is None else params)
-        trials = [Trial(self.problem.adapt, 4)] if kind == MessageType.EVALUATE else []
+        trials = [Trial(self.problem.adapt, 4)] if kind != MessageType.TRAIN else []
         order = order or wire.Order(1, 0, [7], clip=self.problem.privacy.clip)
         return wire.order_message(record, order, node, kind, trials, told=told)
 

@@ -12,7 +12,7 @@ import clients.own_data
 from clients import answers, charging, wire
 from tests.deploy.nodes import CANARY, One, one, said
 
-KINDS = (wire.HELLO, MessageType.TRAIN, MessageType.EVALUATE)
+KINDS = (wire.HELLO, MessageType.TRAIN, MessageType.EVALUATE, wire.PERSONALIZE)
 ERRORS: list[BaseException] = [
     kind(f"{CANARY} in the way")
     for kind in (
@@ -33,7 +33,9 @@ PLACES: list[tuple[Any, str, tuple[str, ...]]] = [
     (charging, "admitted", KINDS[1:2]),
     (clients.contribution.loop, "prepared", KINDS[1:2]),
     (answers, "keep", KINDS[1:2]),
-    (clients.node.evaluation, "evaluate", KINDS[2:]),
+    (clients.node.evaluation, "evaluate", KINDS[2:3]),
+    (clients.node.own_model, "make", KINDS[3:]),
+    (clients.node.own_model, "write", KINDS[3:]),
 ]
 """Where it goes wrong: in reading, encoding, charging, computing, keeping."""
 
@@ -61,7 +63,7 @@ def test_honest_replies_do_not_hold_it(kind: str, node: One) -> None:
 def test_no_error_tells_it(
     place: tuple[Any, str, tuple[str, ...]], node: One, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Eleven places times twenty kinds of errors times the messages that come there: 460."""
+    """Thirteen places times twenty kinds of errors times the messages that come there."""
     module, name, kinds = place
     for error in ERRORS:
 

@@ -82,7 +82,7 @@ def test_noise_of_the_seed_takes_the_owners_consent(tmp_path: Path) -> None:
 
 def test_the_owners_budget_holds_over_rounds_and_runs(tmp_path: Path) -> None:
     node = one(tmp_path, **PRIVATE["local"])
-    node.grid.allow(node.name, "epsilon-budget = 5.0")
+    node.grid.allow(node.name, "epsilon-budget = 4.0")
     sent = [wire.read_sum(train(node, number)) for number in range(1, 6)]
     took = [reply.users for reply in sent]
     assert took == sorted(took, reverse=True)
@@ -254,10 +254,8 @@ def test_another_encoder_is_refused(tmp_path: Path) -> None:
 
 def test_a_node_without_a_name_says_so(tmp_path: Path) -> None:
     node = one(tmp_path)
-    node.grid.contexts[node.grid.node_of(node.name)].node_config["name"] = ""
-    message = Message(
-        node.message(wire.HELLO).content,
-        dst_node_id=node.grid.node_of(""),
-        message_type=wire.HELLO,
-    )
+    message = node.message(wire.HELLO)
+    context = node.grid.contexts[message.metadata.dst_node_id]
+    context.node_config["name"] = ""
     assert code_of(node.reply(message).error.reason) == "node-node"
+    assert not node.folder.exists()

@@ -62,8 +62,11 @@ def parameters(change: Callable[[dict[str, torch.Tensor], Random], Any]) -> Any:
     return ask
 
 
-def kind_of(draw: Random) -> str:
-    return draw.choice([wire.HELLO, MessageType.TRAIN, MessageType.EVALUATE])
+KINDS = (wire.HELLO, MessageType.TRAIN, MessageType.EVALUATE, wire.PERSONALIZE)
+
+
+def kind_of(draw: Random, kinds: tuple[str, ...] = KINDS) -> str:
+    return draw.choice(kinds)
 
 
 def some(params: dict[str, torch.Tensor], draw: Random) -> str:
@@ -93,7 +96,10 @@ HOSTILE: dict[str, Callable[[One, Random], Asked]] = {
     "noise": setting("privacy.noise-multiplier", 0.0, 0.29, 1e-9),
     "delta": setting("privacy.delta", 0.5, 1e-3),
     "test noise": setting("privacy.test-noise", True),
-    "mechanism": setting("privacy.mechanism", "local", "banded", "none"),
+    "mechanism": lambda node, draw: (
+        node.message(kind_of(draw, KINDS[1:])),
+        {"privacy.mechanism": draw.choice(["local", "banded", "none"])},
+    ),
     "steps": setting("method.steps", 10**6, 501),
     "adapt steps": setting("method.adapt-steps", 10**6, 501),
     "other steps": setting("method.digest-steps", 10**6),
