@@ -223,6 +223,18 @@ def test_every_rule_can_refuse_what_the_default_allows(text: str, node: One) -> 
     assert f"refused: policy ({TIGHTER[text]})" in reply.error.reason
 
 
+def test_a_clip_that_adapts_is_bounded_too(tmp_path: Path) -> None:
+    """The one that comes with an order, not with the config."""
+    adaptive = {"unit": "user", "noise-multiplier": 1.0, "adaptive-quantile": 0.5}
+    node = one(tmp_path, privacy=adaptive)
+    sent = [
+        node.reply(node.message(MessageType.TRAIN, wire.Order(number, 0, [7], clip=clip)))
+        for number, clip in enumerate((9.0, 11.0), start=1)
+    ]
+    assert sent[0].has_content()
+    assert "(max-clip)" in sent[1].error.reason
+
+
 def test_scores_are_told_only_where_the_owner_allows_it(tmp_path: Path) -> None:
     plain = one(tmp_path)
     assert plain.reply(plain.message(MessageType.EVALUATE)).has_content()
