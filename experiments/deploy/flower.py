@@ -64,8 +64,13 @@ def flwr(*arguments: str) -> list[str]:
 
 
 def environment(home: Path, mark: str, more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of a process: Flower's folder is the deployment's, and it tells nobody."""
-    return os.environ | QUIET | {"FLWR_HOME": str(home), MARK: mark} | dict(more or {})
+    """The environment of a process: Flower's folder is the deployment's, and it tells nobody.
+
+    Flower starts programs of its own by their bare names, so they must be found first.
+    """
+    path = os.pathsep.join((str(Path(program("flwr")).parent), os.environ.get("PATH", os.defpath)))
+    own = {"FLWR_HOME": str(home), MARK: mark, "PATH": path}
+    return os.environ | QUIET | own | dict(more or {})
 
 
 def shown(command: Sequence[str], home: Path) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,17 +29,20 @@ class RunState(NamedTuple):
     status: str
 
 
-def register(deployment: Deployment, name: str) -> int:
-    """Tell the SuperLink of a node's key; its number there.
+def register(deployment: Deployment, names: Sequence[str]) -> dict[str, int]:
+    """Tell the SuperLink of nodes' keys; their numbers there, by name.
 
     Raises:
-        ProcessError: it refuses the key, as one that it has already.
+        ProcessError: it refuses a key, as one that it has already.
     """
+    answers = _asked(deployment, *(register_arguments(deployment, name) for name in names))
+    return {name: int(one["node-id"]) for name, one in zip(names, answers, strict=True)}
+
+
+def register_arguments(deployment: Deployment, name: str) -> list[str]:
+    """What :func:`register` gives to Flower's command for one of them."""
     public = deployment.key(name).with_name(f"{name}.pub")
-    answer = _asked(
-        deployment, "supernode", "register", str(public), flower.LINK, "--name", name
-    )
-    return int(answer["node-id"])
+    return ["supernode", "register", str(public), flower.LINK, "--name", name]
 
 
 def unregister(deployment: Deployment, node: int) -> None:
@@ -47,18 +51,18 @@ def unregister(deployment: Deployment, node: int) -> None:
     Raises:
         ProcessError: it does not know the node.
     """
-    _asked(deployment, "supernode", "unregister", str(node), flower.LINK)
+    _asked(deployment, ["supernode", "unregister", str(node), flower.LINK])
 
 
 def nodes(deployment: Deployment) -> list[NodeState]:
     """The nodes that the SuperLink knows, in the order in which they were registered."""
-    answer = _asked(deployment, "supernode", "list", flower.LINK)
+    (answer,) = _asked(deployment, ["supernode", "list", flower.LINK])
     return [NodeState(int(node["node-id"]), node["status"]) for node in answer["nodes"]]
 
 
 def runs(deployment: Deployment) -> list[RunState]:
     """The runs that the SuperLink knows, the newest first."""
-    answer = _asked(deployment, "list", flower.LINK)
+    (answer,) = _asked(deployment, ["list", flower.LINK])
     return [RunState(int(run["run-id"]), str(run["status"])) for run in answer["runs"]]
 
 
@@ -68,7 +72,7 @@ def begin(deployment: Deployment, app: Path, config: Path) -> int:
     Raises:
         ProcessError: the SuperLink does not take it.
     """
-    answer = _asked(deployment, *begin_arguments(app, config))
+    (answer,) = _asked(deployment, begin_arguments(app, config))
     return int(answer["run-id"])
 
 
@@ -79,7 +83,7 @@ def begin_arguments(app: Path, config: Path) -> list[str]:
 
 def end(deployment: Deployment, run: int) -> None:
     """Stop a run."""
-    _asked(deployment, "stop", str(run), flower.LINK)
+    _asked(deployment, ["stop", str(run), flower.LINK])
 
 
 def output(deployment: Deployment, run: int) -> str:
@@ -88,18 +92,33 @@ def output(deployment: Deployment, run: int) -> str:
     return _called(deployment, command).stdout
 
 
-def _asked(deployment: Deployment, *arguments: str) -> dict[str, Any]:
-    command = flower.flwr(*arguments, "--format", "json")
-    done = _called(deployment, command)
-    try:
-        # Lines for people may stand before it.
-        answer: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
-    except ValueError:
-        answer = {}
-    if done.returncode or not answer.get("success"):
-        why = answer.get("error-message") or _last(done.stderr, done.stdout)
-        raise ProcessError(f"`flwr {' '.join(arguments[:2])}` failed: {why}")
-    return answer
+def _asked(deployment: Deployment, *commands: Sequence[str]) -> list[dict[str, Any]]:
+    if not commands:
+        return []
+    all_of_them = json.dumps([[*one, "--format", "json"] for one in commands])
+    several = [sys.executable, "-m", "experiments.deploy.several", all_of_them]
+    done = _called(deployment, several)
+    answers = _documents(done.stdout)
+    bad = next((one for one in answers if not one.get("success")), None)
+    if bad is not None or done.returncode or len(answers) < len(commands):
+        why = (bad or {}).get("error-message") or _last(done.stderr, done.stdout)
+        which = commands[min(len(answers) - (bad is not None), len(commands) - 1)]
+        raise ProcessError(f"`flwr {' '.join(which[:2])}` failed: {why}")
+    return answers
+
+
+def _documents(text: str) -> list[dict[str, Any]]:
+    """The JSON objects in a text; lines for people may stand before them."""
+    found, decoder, at = [], json.JSONDecoder(), text.find("{")
+    while at >= 0:
+        try:
+            content, end = decoder.raw_decode(text, at)
+        except ValueError:
+            end = at + 1
+        else:
+            found.append(content)
+        at = text.find("{", end)
+    return found
 
 
 def _called(deployment: Deployment, command: Sequence[str]) -> subprocess.CompletedProcess[str]:

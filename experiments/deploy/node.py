@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
-from experiments.deploy import certificates, flower, processes, reach
+from experiments.deploy import certificates, flower, link, processes, reach
 from experiments.deploy.errors import DeployError, ProcessError
 from experiments.deploy.layout import Deployment
 from experiments.deploy.processes import Started
@@ -25,6 +25,7 @@ AGAIN = "code: 2004"
 PATIENCE = 180.0
 """Seconds for which a node that is refused so tries again; the SuperLink notices within 60."""
 PAUSE = 5.0
+LOG = "supernode.log"
 REASONS = {
     "Invalid timestamp": "the clock of this machine and that of the server are minutes apart: set"
     " them right",
@@ -107,8 +108,33 @@ def start(deployment: Deployment, here: Place, tell: Tell) -> Started:
         *(sys.executable, "-m", "experiments.deploy.keeper"),
         *(str(deployment.folder), here.name, str(here.data), str(here.folder), str(here.port)),
     ]
-    log = here.folder / "node.log"
+    log = here.folder / LOG
     return processes.start(deployment.folder, part(here.name), keeper, _home(here), log)
+
+
+def wait_online(deployment: Deployment, patience: float = 120.0) -> None:
+    """Wait until the nodes of this machine are known to the SuperLink as online.
+
+    Raises:
+        ProcessError: one of them ended, or it took too long.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        for name in deployment.nodes:
+            started = processes.find(deployment.folder, part(name))
+            if started is None:
+                log = deployment.node(name) / LOG
+                end = log.read_text(errors="replace").splitlines()[-5:] if log.exists() else []
+                raise ProcessError(f"node {name} ended: {' '.join(end)}")
+        states = [state.status for state in link.nodes(deployment)]
+        if states.count("online") >= len(deployment.nodes):
+            return
+        if time.monotonic() > deadline:
+            raise ProcessError(
+                f"{states.count('online')} of {len(deployment.nodes)} nodes are online after"
+                f" {patience:.0f} s; look at their logs in {str(deployment.folder / 'nodes')!r}"
+            )
+        time.sleep(1.0)
 
 
 def keep(deployment: Deployment, here: Place, tell: Tell) -> None:

@@ -140,6 +140,13 @@ def stop(folder: Path, started: Sequence[Started], grace: float = GRACE) -> None
         (folder / "run" / f"{one.part}.json").unlink(missing_ok=True)
 
 
+def stop_all(folder: Path, started: Sequence[Started], grace: float = GRACE) -> None:
+    """End processes, nodes first: they take leave of the SuperLink as long as it is there."""
+    first = [one for one in started if one.part != "superlink"]
+    for some in (first, [one for one in started if one not in first]):
+        stop(folder, some, grace)
+
+
 def members(started: Sequence[Started]) -> list[int]:
     """Processes of these that are there: they themselves, and what has their mark."""
     marks = {f"{MARK}={one.mark}".encode() for one in started}

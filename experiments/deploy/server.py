@@ -114,11 +114,11 @@ def register(deployment: Deployment, tell: Tell) -> None:
                 tell(f"node {name} is no more registered under its old key")
             del known[name]
             _write(path, known)
-    for name, key in wanted.items():
-        if name not in known:
-            known[name] = Registered(link.register(deployment, name), key)
-            _write(path, known)
-            tell(f"node {name} is registered as {known[name].node}")
+    new = [name for name in wanted if name not in known]
+    for name, node in link.register(deployment, new).items():
+        known[name] = Registered(node, wanted[name])
+        tell(flower.shown(flower.flwr(*link.register_arguments(deployment, name)), deployment.home))
+    _write(path, known)
 
 
 def registered(deployment: Deployment) -> dict[str, Registered]:

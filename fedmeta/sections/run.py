@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fedmeta.sections.section import Count, Natural, NonNegative, Section, Seed
+from fedmeta.sections.section import Count, Natural, NonNegative, Positive, Section, Seed
 
 
 class ServerConfig(Section):
@@ -80,6 +80,9 @@ class RunConfig(Section):
     )
     memory_limit: Natural = Field(
         0, description="Ray: most private memory of a worker in MB; 0: no limit"
+    )
+    timeout: Positive = Field(
+        120.0, description="deployment: seconds to wait for the replies of a round"
     )
     device: str = Field("cpu", description="`cpu`, `cuda` or `cuda:N`")
     on_client_error: Literal["fail", "skip"] = Field(
