@@ -50,5 +50,6 @@ def write(folder: Path, server: str = SERVER, client: str = CLIENT) -> None:
     write_public(folder / "pyproject.toml", text.encode())
     write_public(folder / PACKAGE / "__init__.py", b'"""Starts what is installed."""\n')
     for name, module in (("server", server), ("client", client)):
-        content = f'"""The {name} that is installed."""\n\nfrom {module} import app as app\n'
+        # Flower looks for an assignment before it takes an app.
+        content = f'"""The {name} that is installed."""\n\nimport {module}\n\napp = {module}.app\n'
         write_public(folder / PACKAGE / f"{name}.py", content.encode())
