@@ -112,7 +112,15 @@ def build(config: Config, progress: Progress | None = None) -> Problem:
         )
     device_rules.check(config)
     device = device_of(config.run.device)
-    population = _population(config, device, progress)
+    return assemble(config, _population(config, device, progress))
+
+
+def assemble(config: Config, population: Population) -> Problem:
+    """The problem of a config on a population that is at hand.
+
+    Raises:
+        ConfigError, ValueError: what cannot be run, with the reason.
+    """
     config = resolve(config, population.store.task)
     head = HEADS[config.head.name](
         population.features.shape[1],
@@ -123,7 +131,7 @@ def build(config: Config, progress: Progress | None = None) -> Problem:
     method, given = METHODS[config.method.name], config.method
     fitness.check(method, head.init(torch.Generator()), population, config)
     privacy = refusals.checked(method, population, config)
-    robust.check(method, config, len(population.store.users("train")))
+    robust.check(method, config, population.trainers)
     mu = given.mu if method.proximal else 0.0
     train = Inner(given.rate, given.steps, given.batch, given.momentum, mu, given)
     adapt = replace(train, rate=given.adapt_rate, steps=given.adapt_steps)
@@ -150,7 +158,7 @@ def initial(problem: Problem) -> dict[str, Tensor]:
         population.outputs,
         generator,
         max(len(population.store.domains), 1),
-        len(population.store.users("train")),
+        population.trainers,
         shown,
     )
     return problem.method.start(setup)

@@ -17,6 +17,7 @@ from fedmeta.cohort import Trial
 from fedmeta.evaluation import candidates, shots_of
 from fedmeta.inner import Inner
 from fedmeta.metrics import METRICS
+from fedmeta.privacy.chance import Chance
 from fedmeta.problem import Problem, build
 from fedmeta.turns import check_turns
 from fedmeta.types import Params
@@ -24,10 +25,8 @@ from strategies import checkpoint
 from strategies.errors import ClientError
 from strategies.events import Listener, Phase, Resumed, RoundDone, ignore
 from strategies.federated import Federated
-from strategies.judging import judge
-
-TIMEOUT = 3600.0
-"""Seconds to wait for the replies of a round."""
+from strategies.judging import judge, mean_of
+from strategies.nodes import SIMULATED, Reach
 
 
 class Outcome(NamedTuple):
@@ -61,7 +60,12 @@ class Outcome(NamedTuple):
 
 
 def run(
-    grid: Grid, problem: Problem, listener: Listener = ignore, folder: Path | None = None
+    grid: Grid,
+    problem: Problem,
+    listener: Listener = ignore,
+    folder: Path | None = None,
+    reach: Reach = SIMULATED,
+    chance: Chance | None = None,
 ) -> Outcome:
     """Train over a grid and judge. Test users are looked at once, at the very end.
 
@@ -71,6 +75,8 @@ def run(
         listener: told about rounds and phases.
         folder: of checkpoints; a run that was left there goes on where it was. None: no
             checkpoints.
+        reach: how users are reached.
+        chance: where noise and secret cohorts come from; None: the seed of the run.
 
     Raises:
         CheckpointError: checkpoints that cannot be written, or read, or are another config's.
@@ -91,7 +97,8 @@ def run(
         if folder is not None:
             checkpoint.write(folder, progress, decisive)
 
-    strategy = Federated(problem, listener, resumed, save, ledger=folder.parent if folder else None)
+    ledger = folder.parent if folder else None
+    strategy = Federated(problem, listener, resumed, save, chance, ledger, reach)
     if resumed is not None:
         listener(Resumed(resumed.history))
     shots = shots_of(settings)
@@ -102,7 +109,7 @@ def run(
             grid,
             wire.arrays(strategy.state.meta),
             num_rounds=left,
-            timeout=TIMEOUT,
+            timeout=reach.timeout,
         )
     seconds = time.perf_counter() - began
     if strategy.history and not any(event.counted or event.spent for event in strategy.history):
@@ -113,12 +120,12 @@ def run(
         )
     _, best_round, meta = strategy.best
     listener(Phase("tuning"))
-    adapt = _tune(grid, problem, meta)
+    adapt = _tune(grid, problem, meta, reach)
     listener(Phase("judging"))
     trials = [Trial(adapt, k) for k in shots]
-    users = {split: store.users(split) for split in ("valid", "test")}
-    scores = {
-        split: judge(problem, meta, who, trials, grid, TIMEOUT) for split, who in users.items()
+    judged = {
+        split: judge(problem, meta, store.users(split), trials, grid, reach)
+        for split in ("valid", "test")
     }
     return Outcome(
         problem,
@@ -127,24 +134,24 @@ def run(
         strategy.history,
         adapt,
         shots,
-        users,
-        scores,
+        {split: users for split, (users, _) in judged.items()},
+        {split: scores for split, (_, scores) in judged.items()},
         seconds,
         strategy.state.meta,
         len(resumed.history) if resumed else 0,
     )
 
 
-def _tune(grid: Grid, problem: Problem, meta: Params) -> Inner:
+def _tune(grid: Grid, problem: Problem, meta: Params, reach: Reach) -> Inner:
     """The way to personalize that is best for validation users; ties go to the gentler."""
     options = candidates(problem)
     if len(options) == 1:
         return options[0]
     trials = [Trial(inner, problem.config.data.support) for inner in options]
     users = problem.population.store.users("valid")
-    scores = judge(problem, meta, users, trials, grid, TIMEOUT)
+    _, scores = judge(problem, meta, users, trials, grid, reach)
     sign = METRICS[problem.population.store.task].sign
-    value = sign * scores[:, 0].mean(axis=-1)
+    value = sign * np.array([mean_of(trial) for trial in scores[:, 0]])
     # argmax would take the first NaN, which is a way to personalize that diverges.
     return options[int(np.argmax(np.where(np.isnan(value), -np.inf, value)))]
 
