@@ -5,25 +5,26 @@ more often, and each goes on at once, so that a round is over soon after its las
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
+
+from clients import wire
+from fedmeta import seeding
 
 POLL = 0.25
 """Seconds between two questions for replies."""
 
 
 class Watched(Grid):
-    """A grid of Flower's whose replies are streamed."""
+    """A grid of Flower's whose replies are streamed, and whose nodes are who they say they are."""
 
-    def __init__(
-        self, grid: Grid, poll: float = POLL, told: Callable[[Message], None] | None = None
-    ) -> None:
-        """Takes the place of ``grid``; ``told`` sees every reply that comes."""
-        self._grid, self._poll, self._told = grid, poll, told
+    def __init__(self, grid: Grid, poll: float = POLL) -> None:
+        """Takes the place of ``grid``."""
+        self._grid, self._poll = grid, poll
 
     def get_node_ids(self) -> Iterable[int]:
         """The nodes that are online."""
@@ -64,8 +65,26 @@ class Watched(Grid):
         while waiting and (timeout is None or time.monotonic() - began < timeout):
             for reply in self._grid.pull_messages(list(waiting)):
                 waiting.discard(reply.metadata.reply_to_message_id)
-                if self._told is not None:
-                    self._told(reply)
-                yield reply
+                yield self._himself(reply)
             if waiting:
                 time.sleep(self._poll)
+
+    def _himself(self, reply: Message) -> Message:
+        """The reply; emptied where a node says that its user is another than its key is for.
+
+        The name is that of the key, which the operator has given to the SuperLink. Nodes without
+        keys (``--insecure``) have none, and are believed.
+        """
+        if reply.has_error() or reply.metadata.message_type != wire.HELLO:
+            return reply
+        node = reply.metadata.src_node_id
+        name = next((info.name for info in self._grid.get_nodes() if info.node_id == node), "")
+        try:
+            said = wire.read_hello(reply).user
+        except (KeyError, TypeError, ValueError):
+            return reply  # it is refused as what it is
+        if not name or said == f"{seeding.key('user', name):016x}":
+            return reply
+        print(f"refused: the node of {name!r} says that its user is another", flush=True)
+        reply.content = RecordDict()  # which is no answer
+        return reply

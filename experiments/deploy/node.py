@@ -22,7 +22,7 @@ from experiments.deploy.processes import Started
 
 AGAIN = "code: 2004"
 """What Flower says where a node is online already, as one that was just killed seems to be."""
-PATIENCE = 180.0
+PATIENCE = 90.0
 """Seconds for which a node that is refused so tries again; the SuperLink notices within 60."""
 PAUSE = 5.0
 LOG = "supernode.log"
@@ -33,8 +33,8 @@ REASONS = {
     "Invalid node ID": "the server knows this key under another number: register it again",
     "Missing authentication metadata": "the server wants nodes to have keys: start this one"
     " without --insecure",
-    r"code: 200[0-3]|not registered|Public key.*not": "the server does not know this node's key:"
-    " on the server, `fedmeta deploy add DIR --name NAME --key NAME.pub`",
+    AGAIN: "the server does not know this node's key, or another process is online with it: on the"
+    " server `fedmeta deploy add DIR --name NAME --key NAME.pub`, or `fedmeta deploy status DIR`",
 }
 """What Flower says, and what it means."""
 Tell = Callable[[str], None]
@@ -147,7 +147,7 @@ def keep(deployment: Deployment, here: Place, tell: Tell) -> None:
     mark = f"{deployment.folder}:{part(here.name)}"
     began = time.monotonic()
     while True:
-        process = subprocess.Popen(
+        with subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -155,14 +155,17 @@ def keep(deployment: Deployment, here: Place, tell: Tell) -> None:
             text=True,
             errors="replace",
             env=flower.environment(_home(here), mark),
-        )
-        ending = _hand_on(process)
-        said = _listen(process)
-        code = process.wait()
+        ) as process:
+            ending = _hand_on(process)
+            said = _listen(process)
+        code = process.returncode
         if ending.is_set():
             return
         if AGAIN in said and time.monotonic() - began < PATIENCE:
-            tell(f"node {here.name} is online already as the server sees it; trying again")
+            tell(
+                f"node {here.name} is online already as the server sees it, or its key is not"
+                " registered; trying again"
+            )
             time.sleep(PAUSE)
             continue
         raise ProcessError(f"node {here.name} ended with code {code}: {why(said)}")

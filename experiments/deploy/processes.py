@@ -23,6 +23,8 @@ from experiments.deploy.flower import MARK, environment
 GRACE = 10.0
 """Seconds between asking a process to end and ending it."""
 PROC = Path("/proc")
+_OURS: list["subprocess.Popen[bytes]"] = []
+"""Children of this process, which it has to take leave of."""
 
 
 class Started(NamedTuple):
@@ -81,6 +83,7 @@ def start(
             env=environment(home, mark, more),
             start_new_session=True,
         )
+    _OURS.append(process)
     started = Started(part, process.pid, _born(process.pid), mark, str(log), tuple(command))
     note(folder, started)
     return started
@@ -112,8 +115,8 @@ def every(folder: Path) -> list[Started]:
 
 def alive(started: Started) -> bool:
     """Whether it is this process that has the number, and it has not ended."""
-    with contextlib.suppress(ChildProcessError, OSError):
-        os.waitpid(started.pid, os.WNOHANG)  # of a child of ours that ended, a zombie is left
+    for process in _OURS:
+        process.poll()  # of a child of ours that ended, a zombie is left else
     return _born(started.pid) == started.born != ""
 
 
