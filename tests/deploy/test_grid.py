@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable
 
+import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
 
@@ -10,6 +11,11 @@ from clients import wire
 from experiments.backends.grid import LocalGrid
 from experiments.deploy.grid import Watched
 from fedmeta import seeding
+
+
+@pytest.fixture(autouse=True)
+def _in_a_run() -> None:
+    LocalGrid(1)  # messages can be made in a run only
 
 
 class Slow(LocalGrid):
