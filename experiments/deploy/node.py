@@ -19,6 +19,7 @@ from experiments.deploy import certificates, flower, link, processes, reach
 from experiments.deploy.errors import DeployError, ProcessError
 from experiments.deploy.layout import Deployment
 from experiments.deploy.processes import Started
+from fedmeta.data import own
 
 AGAIN = "code: 2004"
 """What Flower says where a node is online already, as one that was just killed seems to be."""
@@ -62,7 +63,8 @@ def place(
     """A node with everything checked that can be checked here.
 
     Raises:
-        DeployError: no key, no data, no certificate, or a port in use.
+        DeployError: no key, no certificate, or a port in use.
+        DataError: no data, or a folder of several files.
     """
     if not deployment.insecure:
         certificates.check_dates(deployment.ca)
@@ -73,8 +75,7 @@ def place(
             )
         certificates.load_key(deployment.key(name))
     data = data.expanduser().absolute()
-    if not data.is_file():
-        raise DeployError(f"--data {str(data)!r}: no such file; name the file of the examples")
+    own.find(data)
     folder = (folder or deployment.node(name)).expanduser().absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)

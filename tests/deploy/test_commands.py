@@ -45,7 +45,7 @@ def test_init_makes_all_that_is_needed(made: Path) -> None:
 
 def test_commands_are_shown_as_flower_takes_them(made: Path) -> None:
     deployment = layout.read(made)
-    link, one = flower.superlink(deployment), node.place(deployment, "ann", made / "ca" / "ca.crt")
+    link, one = flower.superlink(deployment), node.place(deployment, "ann", made / "deployment.toml")
     assert "--enable-supernode-auth" in link and "--insecure" not in link
     assert "--disable-runtime-dependency-installation" in link
     assert link[link.index("--host") + 1] == "127.0.0.1"
@@ -75,7 +75,8 @@ def test_insecure_is_asked_for_and_warns(fedmeta: Fedmeta, tmp_path: Path) -> No
         (("init", "{t}/x", "--fleet-port", "8000"), "both 8000"),
         (("server", "{t}/nothing"), "no deployment.toml"),
         (("node", "{d}", "--name", "zoe", "--data", "{d}/ca/ca.crt"), "no key"),
-        (("node", "{d}", "--name", "ann", "--data", "{t}/none.csv"), "no such file"),
+        (("node", "{d}", "--name", "ann", "--data", "{d}/keys"), "0 files"),
+        (("node", "{d}", "--name", "ann", "--data", "{t}/none.csv"), "no file or folder"),
         (("add", "{d}", "--name", "ann"), "there is a node"),
         (("add", "{d}", "--name", "cem", "--key", "{d}/ca/ca.crt"), "no public key"),
         (("remove", "{d}", "--name", "zoe"), "no node"),
