@@ -25,6 +25,12 @@ def hello(message: Message, context: Context) -> Message:
     return node.answer(message, context, node.hello)
 
 
+@app.query("personalize")
+def personalize(message: Message, context: Context) -> Message:
+    """Leave the user with a model of his own; only the node of a real user is asked."""
+    return node.answer(message, context, node.personalize)
+
+
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Sum the contributions of the users of the order."""

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from flwr.app import Context, Message
 
-from clients import answers, charging, ledger, limits, policy, wire
+from clients import answers, charging, ledger, limits, memory, own_model, policy, wire
 from clients.contribution import contribution, one_thread
 from clients.home import Home, alone, home_of, note, run_folder
 from clients.ledger import Budget, LedgerError
@@ -130,6 +130,22 @@ def evaluate(message: Message, home: Home, asked: Asked) -> Message:
     ]
     scores = evaluation.evaluate(problem, theta, ME, trials)
     return wire.scores_reply(message, order.users, scores)
+
+
+def personalize(message: Message, home: Home, asked: Asked) -> Message:
+    """Make the user's own model of all his examples and keep it; the server hears that it is so."""
+    order, theta, _ = _order(message, asked)
+    if len(order.rates) != 1:
+        raise RefusedError("order", f"{len(order.rates)} ways to personalize; expected one")
+    problem = _problem(home, asked, TRAIN)
+    _check_shapes(problem, theta, {}, training=False)
+    inner = own_model.descent(problem, order.rates[0], order.steps[0])
+    owned: Params = {}
+    if problem.method.own is not None:
+        mine, last = run_folder(home, asked.run) / "own", order.round + 1
+        owned = memory.load(mine, [home.name], last, problem.method.own(theta))
+    own_model.write(home.folder, own_model.make(problem, theta, inner, owned), problem, inner)
+    return wire.done_reply(message)
 
 
 def chance_of(asked: Asked) -> Chance | None:

@@ -18,7 +18,7 @@ from fedmeta.types import Params
 
 META = "meta"
 SUM, SCORES, REPORT = "sum", "scores", "report"
-HELLO = f"{MessageType.QUERY}.hello"
+HELLO, PERSONALIZE = (f"{MessageType.QUERY}.{name}" for name in ("hello", "personalize"))
 _ORDER, _MADE, _TOLD, _HELLO = "order", "made", "told", "hello"
 
 
@@ -146,6 +146,11 @@ def hello_message(told: ConfigRecord, node: int) -> Message:
 def hello_reply(message: Message, me: Hello) -> Message:
     """The answer."""
     return Message(RecordDict({_HELLO: ConfigRecord(me._asdict())}), reply_to=message)
+
+
+def done_reply(message: Message) -> Message:
+    """The answer that what was asked is done, and nothing more."""
+    return Message(RecordDict({_HELLO: ConfigRecord({"done": True})}), reply_to=message)
 
 
 def read_hello(message: Message) -> Hello:

@@ -27,6 +27,7 @@ from experiments.options import (
     config_of,
     show,
 )
+from experiments.serving.command import register as serving
 from experiments.sweep.command import sweep
 from fedmeta import __version__
 from fedmeta.config import ConfigError
@@ -189,6 +190,7 @@ app.command()(sweep)
 app.command()(attack)
 app.command()(frontier)
 app.command()(audit)
+serving(app)
 app.add_typer(bench, name="bench")
 app.add_typer(deploy, name="deploy")
 

@@ -13,6 +13,7 @@ from clients import ledger
 from clients.app import app as client_app
 from experiments import artifacts, settings
 from experiments.backends import MakeGrid, check_backend, open_backend
+from experiments.serving import needs
 from experiments.summary import summarize
 from fedmeta import generation, unread
 from fedmeta.config import Config, ConfigError, flatten
@@ -174,6 +175,7 @@ def finish(folder: Path, outcome: Outcome, speed: dict[str, float], backend: str
     """Write the model, the users' scores and the summary of a finished run."""
     summary = summarize(outcome, speed) | {"backend": backend}
     artifacts.write_model(folder, generation.public(outcome.problem.method, outcome.meta))
+    needs.write(folder, needs.needs_of(outcome.problem))
     artifacts.write_users(folder, artifacts.users_table(outcome))
     artifacts.write_json(folder / "summary.json", summary)
     return Run(folder, outcome, summary)

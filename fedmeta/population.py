@@ -97,6 +97,11 @@ class Population:
         return self.units.scaling
 
     @property
+    def centre(self) -> float:
+        """What is 0 as a scaled target; 0 for classification."""
+        return self.units.centre
+
+    @property
     def trainers(self) -> int:
         """Training users, a public number."""
         return len(self.store.users("train")) if self.training is None else self.training
@@ -137,7 +142,8 @@ def populate(
         if held_out is not None:
             train &= ~held_out
         units = _units(store, features, train, config)
-    features, target = scaled(features, units.scaling), store.label
+    features = scaled(features, units.scaling)
+    target: NDArray[np.int64] | NDArray[np.floating] = store.label
     if store.task == "regression":
         target = ((store.label - units.centre) / units.scale).astype(np.float32)
     learn = _rows(store, None if held_out is None else ~held_out)

@@ -122,21 +122,30 @@ def assemble(config: Config, population: Population) -> Problem:
         ConfigError, ValueError: what cannot be run, with the reason.
     """
     config = resolve(config, population.store.task)
-    head = HEADS[config.head.name](
-        population.features.shape[1],
-        population.outputs,
-        hidden=config.head.hidden,
-        experts=config.head.experts,
+    model = model_of(
+        config, population.features.shape[1], population.outputs, population.store.task
     )
-    method, given = METHODS[config.method.name], config.method
-    fitness.check(method, head.init(torch.Generator()), population, config)
+    method = METHODS[config.method.name]
+    fitness.check(method, model.head.init(torch.Generator()), population, config)
     privacy = refusals.checked(method, population, config)
     robust.check(method, config, population.trainers)
-    mu = given.mu if method.proximal else 0.0
+    return Problem(config, population, model, method, *inner_loops(config), privacy)
+
+
+def model_of(config: Config, features: int, outputs: int, task: str) -> Model:
+    """Head and loss of a resolved config, for features of a width and so many outputs."""
+    settings = config.head
+    make = HEADS[settings.name]
+    head = make(features, outputs, hidden=settings.hidden, experts=settings.experts)
+    return Model(head, LOSSES[task])
+
+
+def inner_loops(config: Config) -> tuple[Inner, Inner]:
+    """The inner loops of training users and of new ones, of a resolved config."""
+    given = config.method
+    mu = given.mu if METHODS[given.name].proximal else 0.0
     train = Inner(given.rate, given.steps, given.batch, given.momentum, mu, given)
-    adapt = replace(train, rate=given.adapt_rate, steps=given.adapt_steps)
-    model = Model(head, LOSSES[population.store.task])
-    return Problem(config, population, model, method, train, adapt, privacy)
+    return train, replace(train, rate=given.adapt_rate, steps=given.adapt_steps)
 
 
 def initial(problem: Problem) -> dict[str, Tensor]:

@@ -5,8 +5,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from flwr.serverapp import Grid
 
+from clients import wire
+from fedmeta import generation
+from fedmeta.cohort import Trial
 from fedmeta.config import Config, ConfigError
 from fedmeta.devices import fleet_of
 from fedmeta.facts import Facts
@@ -62,7 +66,34 @@ def run(
     problem = problem_of(config, there)
     reach = Reach(there.route, there.told, real=True, timeout=timeout)
     chance = None if config.privacy.test_noise else source(None, deployed=True)
-    return app.run(grid, problem, listener, folder / "checkpoints", reach, chance)
+    outcome = app.run(grid, problem, listener, folder / "checkpoints", reach, chance)
+    done = personalized(grid, outcome, reach)
+    tell(f"{done} of {len(there.users)} nodes have their own models")
+    return outcome
+
+
+def personalized(grid: Grid, outcome: Outcome, reach: Reach) -> int:
+    """Let every user make his own model of the best round's; how many have done so."""
+    problem, way = outcome.problem, outcome.adapt
+    record = wire.arrays(generation.public(problem.method, outcome.meta))
+    users = np.arange(len(problem.population.store.ids))
+    node_of = reach.route(grid)
+    trial = Trial(way, problem.config.data.support)
+    rounds = len(outcome.history)
+    messages = [
+        wire.order_message(
+            record,
+            wire.Order(rounds, number, [user]),
+            node,
+            wire.PERSONALIZE,
+            [trial],
+            told=reach.told,
+        )
+        for number, user in enumerate(users.tolist())
+        if (node := node_of(number, users[user : user + 1])) is not None
+    ]
+    replies = grid.send_and_receive(messages, timeout=reach.timeout)
+    return sum(reply.has_content() for reply in replies)
 
 
 def settled(config: Config) -> Config:
@@ -108,7 +139,7 @@ def gather(grid: Grid, facts: Facts, nodes: int, patience: float, tell: Tell) ->
     """
     name = secrets.token_hex(16)
     asking = Roster(name, facts, [])
-    said: dict[int, roster.wire.Hello] = {}
+    said: dict[int, wire.Hello] = {}
     refused: dict[str, int] = {}
     asked: set[int] = set()
     deadline = time.monotonic() + patience

@@ -49,13 +49,27 @@ def encode(
         BackboneError: the folder's model cannot be loaded, is no encoder, or takes fewer
             tokens than ``max_length``.
     """
+    model, tokenizer = load(folder, max_length)
+    found = embed(texts, model.to(device), tokenizer, max_length, batch, progress)
+    if not len(found):
+        raise BackboneError("there are no texts to encode, expected at least one")
+    return found
+
+
+def embed(
+    texts: Sequence[str],
+    model: Any,
+    tokenizer: Any,
+    max_length: int,
+    batch: int,
+    progress: Progress | None = None,
+) -> Features:
+    """:func:`encode` with a model that is loaded, on the device where it is."""
     import torch
 
-    model, tokenizer = _load(folder, max_length)
-    model = model.to(device)
     # Texts of similar length share a batch, so that little is computed for padding.
     order = sorted(range(len(texts)), key=lambda i: (len(texts[i]), i))
-    out: Features | None = None
+    out = np.empty((len(texts), 0), dtype=np.float32)
     with torch.inference_mode():
         for start in range(0, len(order), batch):
             rows = order[start : start + batch]
@@ -65,16 +79,14 @@ def encode(
                 truncation=True,
                 max_length=max_length,
                 return_tensors="pt",
-            ).to(device)
+            ).to(model.device)
             hidden = model(**tokens).last_hidden_state
             vectors = pool(hidden, tokens["attention_mask"]).cpu().numpy()
-            if out is None:
+            if not start:
                 out = np.empty((len(texts), vectors.shape[1]), dtype=np.float32)
             out[rows] = vectors
             if progress is not None:
                 progress(start + len(rows), len(texts))
-    if out is None:
-        raise BackboneError("there are no texts to encode, expected at least one")
     return out
 
 
@@ -87,7 +99,12 @@ def pool(hidden: Tensor, mask: Tensor) -> Tensor:
     return torch.nn.functional.normalize(mean, dim=1)
 
 
-def _load(folder: Path, max_length: int) -> tuple[Any, Any]:
+def load(folder: Path, max_length: int) -> tuple[Any, Any]:
+    """Model and tokenizer of a folder.
+
+    Raises:
+        BackboneError: as :func:`encode`.
+    """
     import torch
     from transformers import AutoModel, AutoTokenizer
 

@@ -1,0 +1,142 @@
+"""Heads made and asked: what ``fedmeta personalize`` and ``fedmeta predict`` do."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from experiments.serving import examples, heads
+from experiments.serving.heads import Head
+from experiments.serving.opened import Opened
+from fedmeta import personal
+from fedmeta.backbones.live import Live, live
+from fedmeta.config import ConfigError
+from fedmeta.personal import SUPPORT
+
+TOGETHER = 32
+"""Heads in one product: as many as a processor's cache holds."""
+
+
+def backbone_of(opened: Opened) -> Live:
+    """The run's backbone, loaded.
+
+    Raises:
+        ConfigError: what is installed here is not what the run had.
+        BackboneError: it cannot be had.
+    """
+    needs = opened.needs
+    found = live(needs.backbone, opened.config.backbone)
+    if found.sha256 != needs.backbone_sha256:
+        raise ConfigError(
+            f"backbone {needs.backbone!r} here is not that of run {str(opened.folder)!r} (digest"
+            f" {found.sha256[:16]}..., expected {needs.backbone_sha256[:16]}...); install the"
+            " version that the run had, or run again"
+        )
+    return found
+
+
+def personalize(opened: Opened, data: Path, out: Path, user: str | None) -> dict[str, Any]:
+    """Adapt to the user whose examples a file holds, and write his head.
+
+    Returns:
+        What was done, for people and machines.
+
+    Raises:
+        ConfigError, DataError, BackboneError: what does not fit; nothing is written.
+    """
+    mine = examples.read(opened, data, user, labelled=True)
+    facts = examples.facts(opened, mine)
+    support, classes = examples.support(opened, backbone_of(opened), mine, data.name)
+    made = personal.personalize(
+        opened.method, opened.model, opened.theta, support, opened.inner, facts
+    )
+    head = Head({name: value[0] for name, value in made.items()}, classes)
+    if not all(bool(value.isfinite().all()) for value in head.params.values()):
+        raise ConfigError(
+            f"{str(data)!r}: adaptation diverges on these examples (rate {opened.inner.rate:g},"
+            f" {opened.inner.steps} steps); nothing was written: look for outliers among them"
+        )
+    heads.write(out, head, opened, mine.user, len(mine.items))
+    return {
+        "head": str(out),
+        "method": opened.method.name,
+        "examples": len(mine.items),
+        "rate": opened.inner.rate,
+        "steps": opened.inner.steps,
+        "holds": "the user's examples" if personal.remembers(opened.method) else "parameters",
+        "bytes": out.stat().st_size,
+    }
+
+
+def predict(opened: Opened, head: Head, items: Any) -> list[dict[str, Any]]:
+    """What one head says of texts or numbers ``(N, ...)``, with logits."""
+    x = examples.features(opened, backbone_of(opened), items)
+    [logits] = answers(opened, [head], [x])
+    return said(opened, head, logits, whole=True)
+
+
+def answers(opened: Opened, asked: Sequence[Head], x: Sequence[Tensor]) -> list[Tensor]:
+    """Logits ``(C, n)`` of each head for its own features ``(n, D)``.
+
+    Heads that have about as many examples to answer (and to remember) share one product; no
+    answer depends on who shares it, beyond rounding.
+    """
+
+    def alike(at: int) -> tuple[int, int]:
+        held = asked[at].params.get(SUPPORT + "weight")
+        return (len(x[at]) - 1).bit_length(), 0 if held is None else (len(held) - 1).bit_length()
+
+    order = sorted(range(len(asked)), key=alike)
+    found: list[Tensor] = [torch.empty(0)] * len(asked)
+    for _, group in groupby(order, key=alike):
+        members = list(group)
+        for start in range(0, len(members), TOGETHER):
+            some = members[start : start + TOGETHER]
+            logits = _together(opened, [asked[at] for at in some], [x[at] for at in some])
+            for at, one in zip(some, logits, strict=True):
+                found[at] = one[:, : len(x[at])]
+    return found
+
+
+def _together(opened: Opened, asked: Sequence[Head], x: Sequence[Tensor]) -> Tensor:
+    with torch.no_grad():
+        names = asked[0].params
+        mine = {name: _stack([head.params[name] for head in asked]) for name in names}
+        return personal.answer(
+            opened.method, opened.model, opened.theta, mine, _stack(x), opened.inner
+        )
+
+
+def _stack(tensors: Sequence[Tensor]) -> Tensor:
+    """Tensors on top of each other, filled up with zeros where they differ in length.
+
+    Only examples differ in number, and zeros are what an example that does not count weighs.
+    """
+    shapes = {tensor.shape for tensor in tensors}
+    if len(shapes) == 1:
+        return torch.stack(list(tensors))
+    largest = [max(sizes) for sizes in zip(*shapes, strict=True)]
+    out = tensors[0].new_zeros(len(tensors), *largest)
+    for row, tensor in zip(out, tensors, strict=True):
+        row[tuple(slice(size) for size in tensor.shape)] = tensor
+    return out
+
+
+def said(opened: Opened, head: Head, logits: Tensor, whole: bool = False) -> list[dict[str, Any]]:
+    """Logits ``(C, n)`` in words: for each example a label with probabilities, or a value."""
+    needs = opened.needs
+    if needs.task == "regression":
+        values = (needs.centre + needs.scale * logits[0].double()).tolist()
+        return [{"value": value} for value in values]
+    named = logits[: len(head.classes)]
+    shares = torch.softmax(named.double(), 0).T.tolist()
+    out: list[dict[str, Any]] = []
+    for number, row in enumerate(shares):
+        best = head.classes[max(range(len(row)), key=row.__getitem__)]
+        out.append({"label": best, "probabilities": dict(zip(head.classes, row, strict=True))})
+        if whole:
+            out[-1]["logits"] = named[:, number].tolist()
+    return out
