@@ -108,7 +108,9 @@ def rotate(
     if bool(name) == server:
         raise DeployError("name what to rotate: --name NODE, or --server")
     if server:
-        more = found._replace(hosts=(*found.hosts, *(h for h in host or () if h not in found.hosts)))
+        more = found._replace(
+            hosts=(*found.hosts, *(h for h in host or () if h not in found.hosts))
+        )
         setup.rotate_server(more, days)
         layout.write(more)
         tell("the server has a new certificate; start it again to use it")
@@ -240,7 +242,9 @@ def demo(
     nodes: Annotated[int, typer.Option(min=3, help="Nodes, one user each.")] = 5,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds.")] = 3,
     sets: Sets = None,
-    keep: Annotated[Path | None, typer.Option(help="Folder to keep; none: a temporary one.")] = None,
+    keep: Annotated[
+        Path | None, typer.Option(help="Folder to keep; none: a temporary one.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """See it: a server and nodes with TLS and keys on this machine, a small run, and all ended."""

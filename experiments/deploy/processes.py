@@ -139,6 +139,10 @@ def stop(folder: Path, started: Sequence[Started], grace: float = GRACE) -> None
             break
     if left := members(started):
         raise ProcessError(f"processes {', '.join(map(str, left))} could not be ended")
+    ended = {one.pid for one in started}
+    for process in _OURS:
+        if process.pid in ended:
+            process.wait(timeout=grace)
     for one in started:
         (folder / "run" / f"{one.part}.json").unlink(missing_ok=True)
 

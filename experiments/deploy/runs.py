@@ -40,9 +40,7 @@ class Plan(NamedTuple):
     shipped: Path
 
 
-def plan(
-    deployment: Deployment, config: Config, given: Facts, name: str, nodes: int = 0
-) -> Plan:
+def plan(deployment: Deployment, config: Config, given: Facts, name: str, nodes: int = 0) -> Plan:
     """Make the folder of a new run.
 
     Args:

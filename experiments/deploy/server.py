@@ -71,7 +71,7 @@ def run(deployment: Deployment, tell: Tell) -> None:
     command = flower.superlink(deployment)
     tell(flower.shown(command, deployment.home))
     mark = f"{deployment.folder}:{PART}"
-    os.execve(command[0], command, flower.environment(deployment.home, mark))  # noqa: S606
+    os.execve(command[0], command, flower.environment(deployment.home, mark))
 
 
 def wait(deployment: Deployment, started: Started, patience: float = PATIENCE) -> None:
@@ -81,7 +81,7 @@ def wait(deployment: Deployment, started: Started, patience: float = PATIENCE) -
         ProcessError: it ended, or took too long; the end of its log.
     """
     listen = deployment.listen
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen, listen)  # noqa: S104
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen, listen)
     places = [(host, deployment.fleet_port), ("127.0.0.1", deployment.control_port)]
     deadline = time.monotonic() + patience
     while places:
@@ -145,8 +145,7 @@ def running(deployment: Deployment) -> Started:
     found = processes.find(deployment.folder, PART)
     if found is None and not processes.listens("127.0.0.1", deployment.control_port):
         raise DeployError(
-            "the SuperLink does not run; start it with `fedmeta deploy server"
-            f" {deployment.folder}`"
+            f"the SuperLink does not run; start it with `fedmeta deploy server {deployment.folder}`"
         )
     return found or Started(PART, 0, "", "", "", ())
 

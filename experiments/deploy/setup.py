@@ -138,4 +138,4 @@ def _check_known(deployment: Deployment, name: str) -> None:
 
 def _known(hosts: Sequence[str]) -> list[str]:
     """Without the addresses that mean all of a machine, which no certificate can name."""
-    return [host for host in hosts if host not in ("0.0.0.0", "::")]  # noqa: S104
+    return [host for host in hosts if host not in ("0.0.0.0", "::")]

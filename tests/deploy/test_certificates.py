@@ -56,7 +56,9 @@ def test_secrets_are_their_owners_alone(folder: Path) -> None:
 
 def test_a_good_set_is_good(folder: Path) -> None:
     server = folder / "server"
-    certificates.check_server(folder / "ca" / "ca.crt", server / "server.crt", server / "server.key")
+    certificates.check_server(
+        folder / "ca" / "ca.crt", server / "server.crt", server / "server.key"
+    )
     read = certificates.read(server / "server.crt")
     assert {"localhost", "127.0.0.1", "fl.example.org", "10.0.0.7"} <= set(read.names)
 

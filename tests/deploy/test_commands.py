@@ -45,7 +45,10 @@ def test_init_makes_all_that_is_needed(made: Path) -> None:
 
 def test_commands_are_shown_as_flower_takes_them(made: Path) -> None:
     deployment = layout.read(made)
-    link, one = flower.superlink(deployment), node.place(deployment, "ann", made / "deployment.toml")
+    link, one = (
+        flower.superlink(deployment),
+        node.place(deployment, "ann", made / "deployment.toml"),
+    )
     assert "--enable-supernode-auth" in link and "--insecure" not in link
     assert "--disable-runtime-dependency-installation" in link
     assert link[link.index("--host") + 1] == "127.0.0.1"

@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are found by way of /proc"),
 ]
 
-HOOK = '''
+HOOK = """
 import os, sys
 LOG = os.environ.get("FEDMETA_TEST_SOCKETS", "")
 def _heard(event, arguments):
@@ -37,7 +37,7 @@ def _heard(event, arguments):
             file.write(f"{event} {arguments[1:] if event == 'socket.connect' else arguments}\\n")
 if LOG:
     sys.addaudithook(_heard)
-'''
+"""
 """Heard by every Python process that starts with its folder in its path."""
 HERE = ("127.0.0.1", "localhost", "::1", "127.0.0.2")
 

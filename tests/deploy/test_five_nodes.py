@@ -51,8 +51,9 @@ def test_the_simulation_of_the_same_users_has_the_same_weights(world: World) -> 
     for split in ("valid", "test"):
         assert world.summary[split] == found[split]
     other = same.model_copy(update={"run": same.run.model_copy(update={"seed": 1})})
-    assert simulate(other, world.folder / "other").summary["weights_sha256"] != (
-        found["weights_sha256"]
+    assert (
+        simulate(other, world.folder / "other").summary["weights_sha256"]
+        != (found["weights_sha256"])
     )
 
 
