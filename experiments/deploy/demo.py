@@ -68,7 +68,7 @@ def demo(
 
 @contextmanager
 def up(deployment: Deployment, data: Path, tell: Tell) -> Iterator[None]:
-    """The SuperLink and all nodes, as long as the block lasts; each has ``NAME.csv`` in a folder."""
+    """The SuperLink and all nodes as long as the block lasts; a folder has each one's NAME.csv."""
     try:
         server.start(deployment, tell)
         server.register(deployment, tell)

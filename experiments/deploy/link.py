@@ -141,7 +141,7 @@ def _called(deployment: Deployment, command: Sequence[str]) -> subprocess.Comple
 
 def _last(*texts: str) -> str:
     for text in texts:
-        if lines := [line.strip(" │╭╰─╮╯") for line in text.splitlines()]:
-            if said := [line for line in lines if line]:
-                return " ".join(said[-3:])
+        lines = [line.strip(" │╭╰─╮╯") for line in text.splitlines()]
+        if said := [line for line in lines if line]:
+            return " ".join(said[-3:])
     return "it said nothing"

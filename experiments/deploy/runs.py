@@ -1,8 +1,8 @@
 """Runs of a deployment: made ready on the server, begun by Flower's command, followed to the end.
 
-Each run has a folder ``runs/NAME``, like that of a simulation. In it the launcher leaves the config
-and the facts, and the ServerApp all that it finds out, a checkpoint after each round, and at the end
-``ended.json``: so the launcher may be ended and come back, and so may the SuperLink.
+Each run has a folder ``runs/NAME``, like that of a simulation. In it the launcher leaves the
+config and the facts, and the ServerApp all that it finds out, a checkpoint after each round, and at
+the end ``ended.json``: so the launcher may be ended and come back, and so may the SuperLink.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Making a deployment, and changing who belongs to it: keys and certificates made, added, rotated."""
+"""Making a deployment, and changing who belongs to it: keys made, added, rotated, removed."""
 
 import shutil
 from collections.abc import Sequence

@@ -49,22 +49,26 @@ def test_commands_are_shown_as_flower_takes_them(made: Path) -> None:
         flower.superlink(deployment),
         node.place(deployment, "ann", made / "deployment.toml"),
     )
-    assert "--enable-supernode-auth" in link and "--insecure" not in link
+    assert "--enable-supernode-auth" in link
+    assert "--insecure" not in link
     assert "--disable-runtime-dependency-installation" in link
     assert link[link.index("--host") + 1] == "127.0.0.1"
     command = node.command_of(deployment, one)
-    assert "--root-certificates" in command and "--auth-supernode-private-key" in command
+    assert {"--root-certificates", "--auth-supernode-private-key"} <= set(command)
     shown = flower.shown(command, deployment.home)
-    assert "FLWR_TELEMETRY_ENABLED=0" in shown and "FLWR_DISABLE_UPDATE_CHECK=1" in shown
+    assert "FLWR_TELEMETRY_ENABLED=0" in shown
+    assert "FLWR_DISABLE_UPDATE_CHECK=1" in shown
     environment = flower.environment(deployment.home, "mark")
     assert {key: environment[key] for key in flower.QUIET} == flower.QUIET
 
 
 def test_insecure_is_asked_for_and_warns(fedmeta: Fedmeta, tmp_path: Path) -> None:
     done = fedmeta("deploy", "init", tmp_path / "i", "--insecure")
-    assert done.code == 0 and "INSECURE" in done.err
+    assert done.code == 0
+    assert "INSECURE" in done.err
     link = flower.superlink(layout.read(tmp_path / "i"))
-    assert "--insecure" in link and "--enable-supernode-auth" not in link
+    assert "--insecure" in link
+    assert "--enable-supernode-auth" not in link
     assert not (tmp_path / "i" / "ca").exists()
 
 
@@ -104,10 +108,12 @@ def test_a_server_that_cannot_work_is_not_started(fedmeta: Fedmeta, made: Path) 
     for port in (deployment.fleet_port, deployment.control_port):
         with socket.create_server(("127.0.0.1", port)):
             done = fedmeta("deploy", "server", made)
-        assert done.code == 2 and f"127.0.0.1:{port} cannot be had" in done.err
+        assert done.code == 2
+        assert f"127.0.0.1:{port} cannot be had" in done.err
     certificates.make_server(made / "ca", made / "server", [], days=-1)
     done = fedmeta("deploy", "server", made)
-    assert done.code == 2 and "expired" in done.err
+    assert done.code == 2
+    assert "expired" in done.err
     assert not processes.every(made)
     done = fedmeta("deploy", "rotate", made, "--server", "--host", "fl.example.org")
     assert done.code == 0
@@ -124,7 +130,8 @@ def test_a_node_on_another_machine_brings_its_own_key(
 ) -> None:
     there = tmp_path / "there"
     public = Path(fedmeta("deploy", "key", there, "--name", "cem").out.strip())
-    assert public.is_file() and (there / "keys" / "cem").is_file()
+    assert public.is_file()
+    assert (there / "keys" / "cem").is_file()
     assert fedmeta("deploy", "add", made, "--name", "cem", "--key", public).code == 0
     assert layout.read(made).nodes == ("ann", "ben", "cem")
     assert not (made / "keys" / "cem").exists()  # the private one stays there
@@ -237,7 +244,7 @@ def test_a_user_is_one_table(tmp_path: Path) -> None:
     files = sorted((tmp_path / "users").glob("*.csv"))
     assert [path.stem for path in files] == list(worlds.NODES)
     for path in files:
-        assert len(set(line.split(",")[0] for line in path.read_text().splitlines()[1:])) == 1
+        assert len({line.split(",")[0] for line in path.read_text().splitlines()[1:]}) == 1
     assert facts.read(deployment.folder / runs.FACTS).width == 64
 
 

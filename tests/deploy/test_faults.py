@@ -190,9 +190,7 @@ def test_a_killed_superlink_costs_at_most_a_round(world: World, tmp_path: Path) 
     saved = max(runs.checkpoint.rounds(plan.folder / "checkpoints"))
     assert len(worlds.rounds_of(plan)) - saved <= 1
     with pytest.raises(runs.ProcessError, match="--resume resumed"):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(runs, "ASK", 1.0)
-            worlds.ended(deployment, plan, number)
+        worlds.ended(deployment, plan, number)
     server.start(deployment, worlds.quiet)
     server.register(deployment, worlds.quiet)
     worlds.until(lambda: worlds.online(deployment) == len(worlds.NODES), 300, 1.0)

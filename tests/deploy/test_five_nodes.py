@@ -1,4 +1,4 @@
-"""Five real nodes over gRPC, with TLS and keys: the numbers of the simulation, and who is refused."""
+"""Five real nodes over gRPC with TLS and keys: the simulation's numbers, and who is refused."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The grid of a deployment: replies as they come, an end in time, and nobody under another's name."""
+"""The grid of a deployment: replies as they come, an end in time, nobody under another's name."""
 
 import time
 from collections.abc import Iterable
