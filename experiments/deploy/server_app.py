@@ -25,6 +25,8 @@ from strategies import deployed
 from strategies.events import Event, Phase, Resumed, RoundDone
 
 app = ServerApp()
+GATHERING = 2.0
+"""Round timeouts to wait for all nodes before the first round: they start anew, and read data."""
 
 
 @app.main()
@@ -80,6 +82,7 @@ def _run(grid: Grid, folder: Path, began: float) -> None:
         runs.wanted(folder),
         tell,
         lambda text: print(text, flush=True),
+        patience=GATHERING * config.run.timeout,
         timeout=config.run.timeout,
     )
     speed = {

@@ -65,7 +65,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         patch.setenv("PYTHONPATH", os.pathsep.join(path for path in paths if path))
         patch.setenv("FEDMETA_TEST_SOCKETS", str(log))
         # A method that keeps something of each user on his node.
-        sets = ("method.name=fedper", "head.hidden=8", "federation.rounds=3", "run.timeout=90.0")
+        sets = ("method.name=fedper", "head.hidden=8", "federation.rounds=3", "run.timeout=300.0")
         with worlds.running(folder, *sets) as (deployment, config):
             watch = threading.Thread(target=_watch, args=(deployment, far, ending), daemon=True)
             watch.start()

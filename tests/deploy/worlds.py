@@ -27,6 +27,7 @@ SMALL = [
     "backbone.columns=64",
     "federation.rounds=2",
     "run.backend=inline",
+    "run.timeout=600.0",  # the machine may have other work
 ]
 
 
