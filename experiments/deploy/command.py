@@ -163,7 +163,7 @@ def node(
         tell(WARNING)
     here = supernode.place(found, name, data, own, port)
     if foreground:
-        supernode.keep(found, here, tell)
+        supernode.run(found, here, tell)
         return
     started = supernode.start(found, here, tell)
     tell(f"node {name} runs as process {started.pid}; log: {started.log}")

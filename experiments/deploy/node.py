@@ -113,6 +113,18 @@ def start(deployment: Deployment, here: Place, tell: Tell) -> Started:
     return processes.start(deployment.folder, part(here.name), keeper, _home(here), log)
 
 
+def run(deployment: Deployment, here: Place, tell: Tell) -> None:
+    """Run a node in the foreground, for systemd and containers; returns when it is told to end.
+
+    Raises:
+        DeployError: the server is another than it should be.
+        ProcessError: it cannot connect, and waiting does not help; why.
+    """
+    reach.check(deployment, tell)
+    tell(flower.shown(command_of(deployment, here), _home(here)))
+    keep(deployment, here, tell)
+
+
 def wait_online(deployment: Deployment, patience: float = 120.0) -> None:
     """Wait until the nodes of this machine are known to the SuperLink as online.
 
