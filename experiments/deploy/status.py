@@ -48,7 +48,8 @@ def look(deployment: Deployment) -> dict[str, Any]:
 
 def well(found: dict[str, Any]) -> bool:
     """Whether all that was started here runs, and the SuperLink answers if it is of here."""
-    return not found["gone"] and not found["problem"] and bool(found["processes"])
+    there = found["server"] or bool(found["processes"])
+    return not found["gone"] and not found["problem"] and there
 
 
 def table(found: dict[str, Any]) -> Table:
