@@ -63,13 +63,15 @@ class _Personal(nn.Module):
 class _Whole(nn.Module):
     """Tokens to answers."""
 
-    def __init__(self, encoder_: Any, head: _Personal) -> None:
+    def __init__(self, encoder_: Any, head: _Personal, output: str) -> None:
         super().__init__()
-        self.encoder, self.head = encoder_, head
+        self.encoder, self.head, self.output = encoder_, head, output
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        return cast(tuple[Tensor, ...], self.head(encoder.pool(hidden, attention_mask)))
+        return cast(
+            tuple[Tensor, ...], self.head(encoder.pooled(hidden, attention_mask, self.output))
+        )
 
 
 def export(opened: Opened, head: Path, out: Path) -> dict[str, Any]:
@@ -91,9 +93,9 @@ def export(opened: Opened, head: Path, out: Path) -> dict[str, Any]:
     source: Path | None = None
     if opened.needs.modality == "text" and name != "hashing" and len(concat.parts(name)) == 1:
         source = models.locate(name)
-        loaded, _ = encoder.load(source, config.max_length)
+        loaded, _ = encoder.load(source, config.max_length, config.layers)
         loaded.set_attn_implementation("eager")
-        tail = _Whole(loaded, cast(_Personal, tail)).eval()
+        tail = _Whole(loaded, cast(_Personal, tail), config.output).eval()
     samples = [_sample(opened, source, *sizes) for sizes in CHECKS]
     where = out.parent
     try:
