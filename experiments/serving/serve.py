@@ -56,7 +56,7 @@ def serve(
     need("serve")
     import uvicorn
 
-    from experiments.serving.service import make_app
+    from experiments.serving.service import LOCAL, make_app
 
     opened = open_run(run)
     store = HeadStore(opened, heads, room)
@@ -71,7 +71,8 @@ def serve(
         backbone = backbone_of(opened)
         if opened.needs.modality == "text":
             backbone.encode(["a first text, which allocates what later ones use"])
-        app = make_app(opened, backbone, store, limits, is_local(host))
+        hosts = [*LOCAL, host] if is_local(host) else []
+        app = make_app(opened, backbone, store, limits, hosts)
         bound = listening.getsockname()[1]
         name = f"[{host}]" if ":" in host else host
 

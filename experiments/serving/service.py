@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, cast
@@ -23,7 +23,8 @@ from fedmeta.config import ConfigError
 
 log = logging.getLogger("fedmeta.serve")
 
-LOCAL = ["localhost", "127.0.0.1", "[::1]"]
+LOCAL = ["localhost", "127.0.0.1", "["]
+"""Names of this machine; the last is how an IPv6 address begins, which no web page's name can."""
 STATUS = {"unknown_user": 404, "bad_name": 422, "unreadable": 503}
 """Of what may be wrong with a user's head; all else is a conflict, 409."""
 
@@ -39,7 +40,7 @@ class Asked(BaseModel):
 
 
 def make_app(
-    opened: Opened, backbone: Live, store: HeadStore, limits: Limits, local: bool = True
+    opened: Opened, backbone: Live, store: HeadStore, limits: Limits, hosts: Sequence[str] = LOCAL
 ) -> App:
     """The service as an ASGI app.
 
@@ -48,8 +49,8 @@ def make_app(
         backbone: its backbone.
         store: the users' heads.
         limits: bounds.
-        local: whether it is asked under names of this machine alone, so that no web page that a
-            browser here shows can ask it under another name.
+        hosts: names under which it is asked, so that no web page that a browser here shows can
+            ask it under a name of its own; none: any.
     """
     from fastapi import FastAPI, Request, Response
     from fastapi.exceptions import RequestValidationError
@@ -132,9 +133,9 @@ def make_app(
         return refuse(500, "failed", "the service failed to answer; its log says more")
 
     served = bounded(cast(App, app), limits, cast(Any, refuse))
-    if not local:
+    if not hosts:
         return served
-    return cast(App, TrustedHostMiddleware(cast(Any, served), allowed_hosts=LOCAL))
+    return cast(App, TrustedHostMiddleware(cast(Any, served), allowed_hosts=hosts))
 
 
 def inputs_of(asked: Asked, opened: Opened, limits: Limits) -> Items:

@@ -1,5 +1,7 @@
 """Folders of runs, made without training, and users who come to them with files of their own."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,7 +95,9 @@ def come(opened: Opened, found: Problem, user: np.ndarray[Any, Any], file: Path)
     with torch.no_grad():
         task = judging(found.population, user, stream, config.data.support)
         facts = loop.facts_of(found, user, judged=True)
-        trial = Trial(opened.inner, config.data.support)
+        chosen = json.loads((opened.folder / "summary.json").read_text())["adapt"]
+        inner = replace(found.adapt, rate=chosen["rate"], steps=chosen["steps"])
+        trial = Trial(inner, config.data.support)
         args = (found.method, found.model, opened.theta, task, [trial], facts)
         logits = cohort.predict(*args)[0][0]
     return World(opened, found, file, store.ids[user[0]], items, logits)
