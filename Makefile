@@ -3,6 +3,7 @@
 # PYTHON=python3.12            another interpreter, 3.11 or later
 # TORCH_INDEX=URL              one more package index. On Linux, plain torch brings CUDA with it;
 #                              https://download.pytorch.org/whl/cpu has builds without.
+# FEDMETA_FULL=1 make test-slow   also what takes an hour: every kill on Ray
 
 PYTHON ?= python3
 TORCH_INDEX ?=

@@ -11,9 +11,10 @@ from flwr.app import Context, RecordDict
 from clients import ledger
 from clients.app import app as client_app
 from experiments import artifacts, settings, tracking
+from experiments.audit.beside import audited
 from experiments.backends import MakeGrid, check_backend, open_backend
 from experiments.found import Run
-from experiments.summary import summarize
+from experiments.summary import check_everybody, summarize
 from fedmeta import generation, unread
 from fedmeta.config import Config, ConfigError, flatten
 from fedmeta.evaluation import shots_of
@@ -59,7 +60,7 @@ def simulate(
     with open_backend(config.run, client_app) as make_grid:
         startup_s = time.perf_counter() - began - backbone_s
         timings = {"backbone_s": backbone_s, "startup_s": startup_s}
-        return run_on(make_grid, config, out, listener, timings, resume is not None)
+        return run_on(make_grid, config, out, listener, timings, resume is not None, alone=True)
 
 
 def prepare(config: Config, encoded: Encoded | None = None) -> float:
@@ -86,8 +87,12 @@ def run_on(
     listener: Listener,
     timings: dict[str, float],
     resume: bool = False,
+    alone: bool = False,
 ) -> Run:
-    """Run a config on workers that are up, and write its folder; go on with what is in ``out``."""
+    """Run a config on workers that are up, and write its folder; go on with what is in ``out``.
+
+    A run that does not stand alone is held against others, and needs all users judged.
+    """
     problem = build(config)
     config = problem.config
     check_budget(config, problem.privacy)
@@ -105,7 +110,7 @@ def run_on(
         folder = artifacts.make_folder(out or config.run.out, name)
         artifacts.write_config(folder, config)
     with artifacts.hold(folder), tracking.following(config, folder) as follow:
-        return _run_in(folder, make_grid, config, listener, timings, follow)
+        return _run_in(folder, make_grid, config, listener, timings, follow, alone)
 
 
 def _go_on(folder: Path, config: Config) -> None:
@@ -141,6 +146,7 @@ def _run_in(
     listener: Listener,
     timings: dict[str, float],
     follow: tracking.Following,
+    alone: bool,
 ) -> Run:
     def tell(event: Event) -> None:
         if isinstance(event, RoundDone):
@@ -157,6 +163,8 @@ def _run_in(
     grid = make_grid(run_config)
     server(grid, Context(1, 0, {}, RecordDict(), run_config))
     outcome = outcomes[0]
+    if not alone:
+        check_everybody(outcome)
     speed = timings | {
         "rounds_s": outcome.seconds,
         "wall_s": sum(timings.values()) + time.perf_counter() - began,
@@ -174,6 +182,10 @@ def finish(
 ) -> Run:
     """Write the model, the users' scores and the summary of a finished run, and tell of it."""
     summary = summarize(outcome, speed) | {"backend": backend}
+    run = outcome.problem.config.run
+    if run.canaries and (claim := summary["privacy"]) and claim["epsilon"] is not None:
+        config, privacy = outcome.problem.config, outcome.problem.privacy
+        summary["audit"] = audited(config, privacy, run.canaries)
     artifacts.write_model(folder, generation.public(outcome.problem.method, outcome.meta))
     artifacts.write_users(folder, artifacts.users_table(outcome))
     summary["notes"] += follow.done(folder, summary)

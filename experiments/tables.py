@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from experiments.audit import beside
 from experiments.found import Comparison, Run
 from fedmeta.methods import METHODS
 from fedmeta.metrics import METRICS, Metric
@@ -62,6 +63,8 @@ def run_table(run: Run) -> RenderableType:
     lines += [Text(note) for note in summary["notes"]]
     if claim := summary["privacy"]:
         lines.append(Text(sentence(Claim(**claim))))
+    if audit := summary.get("audit"):
+        lines.append(Text(beside.sentence(audit)))
     lines.append(Text(f"weights sha256 {summary['weights_sha256'][:16]}…   {run.folder}"))
     return Group(table, *lines)
 
@@ -182,6 +185,9 @@ def _claims(found: Comparison) -> list[str]:
         if claim := row.summary.get("privacy"):
             by.setdefault(sentence(Claim(**claim)), []).append(method)
     lines = [f"{', '.join(methods)}: {text}" for text, methods in by.items()]
+    for method, row in found.rows.items():
+        if audit := row.summary.get("audit"):
+            lines.append(f"{method}: {beside.sentence(audit)}")
     if len(found.rows) > 1 and lines:
         lines.append("each run by itself: whoever makes several of them public pays for all")
     return lines

@@ -19,6 +19,7 @@ from experiments.epsilon import heads
 from experiments.frontier import asked as axes
 from experiments.frontier.asked import Asked, label
 from experiments.frontier.cells import Cell, Cells, LeftOut, cells
+from experiments.frontier.evidence import audits
 from experiments.frontier.figures import figures
 from experiments.running import Encoded, prepare, run_on
 from experiments.selection import with_method
@@ -153,6 +154,7 @@ def _finish(
         "users": {split: len(store.users(split)) for split in ("train", "valid", "test")},
         "rounds": config.federation.rounds,
         "noise": _noise(config, asked, found),
+        "audit": audits(folder, asked, found),
         "left_out": [
             one._asdict() | {"epsilon": None if one.epsilon is None else label(one.epsilon)}
             for one in (*found.left_out, *failed)

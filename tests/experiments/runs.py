@@ -17,6 +17,7 @@ TINY = {
     "evaluation.bootstrap": 200,
     "evaluation.tune": False,
     "run.backend": "inline",
+    "run.canaries": 0,
 }
 """A run of about a second."""
 
