@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from experiments.verdict import FEWEST
 from fedmeta.config import Config, flatten
 from fedmeta.data.sources import load
 from fedmeta.data.store import SPLITS, UserStore
@@ -94,6 +95,8 @@ def table(found: dict[str, Any]) -> RenderableType:
     out.add_row("item folds", "yes" if found["item_folds"] else "no")
     if found["domains"]:
         out.add_row("domains", _most(found["domains"]))
+    if users["test"] < FEWEST:
+        out.add_row("too few users", f"a verdict needs at least {FEWEST} test users")
     for reason, count in found["dropped"].items():
         out.add_row("left out", f"{count} {reason}")
     return Group(out, Text("A config to start from:\n"), Text(found["config"]))

@@ -75,7 +75,7 @@ def test_blocks_that_are_not_run_say_why() -> None:
         for block in blocks(page):
             if block.reason:
                 assert block.language in ("bash", "python"), (page.name, block.line)
-        marks = page.read_text(encoding="utf-8").count("<!-- not run")
+        marks = page.read_text(encoding="utf-8").count("\n<!-- not run")
         assert marks == sum(bool(block.reason) for block in blocks(page)), page.name
 
 

@@ -64,3 +64,11 @@ def test_other_sources(fedmeta: Callable[..., Result]) -> None:
     assert len(found["labels"]) == 10
     shown = fedmeta("inspect", "digits", "--set", "data.users=30")
     assert "and 2 more" in shown.out
+
+
+@pytest.mark.parametrize(("users", "few"), [(8, True), (30, False)])
+def test_too_few_users_for_a_verdict(users: int, few: bool, fedmeta: Callable[..., Result]) -> None:
+    path = write(Path("data.csv"), text_rows(users, 6))
+    shown = fedmeta("inspect", path)
+    assert shown.code == 0, shown.err
+    assert ("a verdict needs at least 5 test users" in shown.out) == few
