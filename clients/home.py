@@ -83,7 +83,7 @@ def alone(home: Home) -> Iterator[None]:
         RefusedError: the folder cannot be written.
     """
     try:
-        home.folder.mkdir(parents=True, exist_ok=True)
+        home.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         file = (home.folder / ".lock").open("w")
     except OSError as error:
         raise RefusedError("disk", f"{home.folder}: {error}") from None

@@ -87,22 +87,30 @@ def answer(
     ``theta`` and ``inner`` count for methods alone whose users' models :func:`remembers` says are
     their examples.
     """
-    tail, predict = model.head.tail, method.predict
-    if predict is None:
-        if tail is None:
-            logits: Tensor = vmap(model.head.logits)(dict(mine), x)
-            return logits
+    tail = model.head.tail
+    if tail is not None and not remembers(method):
         weight, bias = mine[f"{tail.layer}.weight"], mine[f"{tail.layer}.bias"]
         return tail.forward(mine, torch.baddbmm(bias[..., None], weight, x.mT))
-    support = Examples(*(mine[SUPPORT + name] for name in Examples._fields))
-    learner = Primal(model, is_aligned(support, inner.batch))
-    # The labels of the query are NaN, as they are to every method that predicts.
-    y = x.new_full((*x.shape[:1], support.y.shape[1], x.shape[1]), torch.nan)
-    query = Examples(x, y, x.new_full(x.shape[:2], 1.0 / max(x.shape[1], 1)))
 
-    def said(task: Task, own: Params) -> Tensor:
-        return predict(learner, held(method, theta, own), task, inner)
+    def one(mine: Params, x: Tensor) -> Tensor:
+        return alone(method, model, theta, mine, x, inner)
 
-    own = part(mine, lambda name: name.startswith(OWN))
-    found: Tensor = vmap(said)(Task(support, query), own)
+    found: Tensor = vmap(one)(dict(mine), x)
     return found
+
+
+def alone(
+    method: Method, model: Model, theta: Params, mine: Params, x: Tensor, inner: Inner
+) -> Tensor:
+    """:func:`answer` of one user, ``(C, Q)``, without the axis of users."""
+    if method.predict is None:
+        return model.head.logits(mine, x)
+    support = Examples(*(mine[SUPPORT + name] for name in Examples._fields))
+    # The labels of the query are NaN, as they are to every method that predicts.
+    # A shape is free where the function is exported, a len() would be fixed.
+    queries = x.shape[0]
+    y = x.new_full((support.y.shape[0], queries), torch.nan)
+    query = Examples(x, y, x.new_full((queries,), 1.0))
+    own = part(mine, lambda name: name.startswith(OWN))
+    start = held(method, theta, own)
+    return method.predict(Primal(model), start, Task(support, query), inner)

@@ -70,6 +70,8 @@ class Population:
             ``(users,)``; -1 for others, whose support set alone may say it; 0 without domains.
         across: whether support and query of a training user come from different domains.
         kept: inner products of training users' features, filled as they are met.
+        tokens: positions of an item, whose vectors stand one behind the other in its features,
+            in half precision until a task is made of them; 1: one vector.
         training: training users in all, where the store has one user alone; None: those of it.
     """
 
@@ -84,6 +86,7 @@ class Population:
     home: NDArray[np.int64]
     across: bool = False
     kept: Kept | None = None
+    tokens: int = 1
     training: int | None = None
 
     @property
@@ -114,24 +117,27 @@ class Population:
 
 def populate(
     store: UserStore,
-    features: NDArray[np.float32],
+    features: NDArray[np.floating],
     config: DataConfig,
     device: torch.device | None = None,
     units: Units | None = None,
 ) -> Population:
-    """A population from a store and the features of its items.
+    """A population from a store and the features ``(items, D)``, or ``(items, tokens, D)``.
 
     ``units`` are given where the store has a part of the users only; None: training users' own.
 
     Raises:
         ValueError: features that are not one finite row per item.
     """
+    tokens = features.shape[1] if features.ndim == 3 else 1
+    features = features.reshape(len(features), -1) if features.ndim == 3 else features
     if features.ndim != 2 or len(features) != len(store.items):
         raise ValueError(
             f"features of {store.name!r} have shape {features.shape};"
             f" expected one row for each of {len(store.items)} items"
         )
-    if not np.isfinite(features).all():
+    # Tokens may be larger than the memory, and were checked when they were written.
+    if tokens == 1 and not np.isfinite(features).all():
         row = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
         raise ValueError(f"features of {store.name!r} are not finite at item {row}")
     held_out = store.query
@@ -141,7 +147,7 @@ def populate(
         train = np.repeat(store.split == 0, store.sizes())
         if held_out is not None:
             train &= ~held_out
-        units = _units(store, features, train, config)
+        units = _units(store, features, train, config, tokens)
     features = scaled(features, units.scaling)
     target: NDArray[np.int64] | NDArray[np.floating] = store.label
     if store.task == "regression":
@@ -160,17 +166,20 @@ def populate(
         home=_home(store, learn),
         across=config.tasks == "domain-generalization",
         kept=room(training, device),
+        tokens=tokens,
     )
 
 
 def _units(
     store: UserStore,
-    features: NDArray[np.float32],
+    features: NDArray[np.floating],
     train: NDArray[np.bool_],
     config: DataConfig,
+    tokens: int,
 ) -> Units:
     wanted, scaling = config.standardize, None
-    if wanted == "features" or (wanted == "auto" and store.modality == "features"):
+    plain = store.modality == "features" and not config.window
+    if tokens == 1 and (wanted == "features" or (wanted == "auto" and plain)):
         scaling = _scaling(features, store.item[train])
     if store.task == "classification":
         return Units(scaling)
@@ -178,7 +187,7 @@ def _units(
     return Units(scaling, float(label.mean()), float(label.std()) or 1.0)
 
 
-def _scaling(features: NDArray[np.float32], item: NDArray[np.int64]) -> Scaling:
+def _scaling(features: NDArray[np.floating], item: NDArray[np.int64]) -> Scaling:
     # Items are weighted by how often they occur rather than gathered, which could fill the memory.
     share = np.bincount(item, minlength=len(features)) / len(item)
     mean = share @ features
@@ -187,7 +196,7 @@ def _scaling(features: NDArray[np.float32], item: NDArray[np.int64]) -> Scaling:
     return Scaling(mean, spread)
 
 
-def scaled(features: NDArray[np.float32], by: Scaling | None) -> NDArray[np.float32]:
+def scaled(features: NDArray[np.floating], by: Scaling | None) -> NDArray[np.floating]:
     """Features ``(n, D)`` in the units of the population; None leaves them as they are.
 
     Divided by sqrt(D) as well, so that vectors have about unit norm, as those of encoders do:

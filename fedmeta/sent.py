@@ -1,14 +1,14 @@
 """What a training user sends, as the server knows it before he does: names, shapes, weight."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.func import vmap
 
-from fedmeta import loop
+from fedmeta import cohort, loop
 from fedmeta.inner import Inner
 from fedmeta.learner import Primal, is_aligned
 from fedmeta.methods.method import held
@@ -54,6 +54,15 @@ def shapes(problem: Problem, meta: Params, round_number: int) -> Shapes:
     return _shapes(problem, meta, loop.inner_of(problem, round_number))
 
 
+def size(sent: Shapes) -> int:
+    """Bytes of what one user sends: his client sends it in float32.
+
+    >>> size({"weight": (3, 5), "loss": ()})
+    64
+    """
+    return sum(math.prod(shape) for shape in sent.values()) * torch.float32.itemsize
+
+
 def remembered(problem: Problem) -> Callable[[Params, int], Shapes]:
     """:func:`shapes` of a run, found out once where they are the same in every round.
 
@@ -94,7 +103,7 @@ def _shapes(problem: Problem, meta: Params, inner: Inner) -> Shapes:
         return contribute(learner, held(method, meta, his), mine, inner)
 
     with torch.no_grad():
-        sent: dict[str, Tensor] = vmap(one)(task, own)
+        sent: dict[str, Tensor] = cohort.mapped(one, problem.model, task, own)
     return {n: tuple(v.shape[1:]) for n, v in sent.items() if not n.startswith((OWN, SHARE))}
 
 
@@ -102,7 +111,8 @@ def _made_up(problem: Problem) -> Task:
     """The task of a user who has the same example a few times over."""
     population = problem.population
     size = (1, population.outputs, EXAMPLES)
-    x = population.features.new_zeros(1, EXAMPLES, population.features.shape[1])
+    width, single = population.features.shape[1], torch.float32
+    x = population.features.new_zeros(1, EXAMPLES, width, dtype=single)
     y = x.new_zeros(size)
     y[:, 0] = 1.0
     weight = x.new_full((1, EXAMPLES), 1.0 / EXAMPLES)

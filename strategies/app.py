@@ -2,8 +2,9 @@
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ from strategies import checkpoint
 from strategies.errors import ClientError
 from strategies.events import Listener, Phase, Resumed, RoundDone, ignore
 from strategies.federated import Federated
-from strategies.judging import judge, mean_of
+from strategies.judging import Scored, judge, mean_of
 from strategies.nodes import SIMULATED, Reach
 
 
@@ -39,11 +40,13 @@ class Outcome(NamedTuple):
         history: one entry per round.
         adapt: how users personalize, as chosen on validation users.
         shots: support sizes of the curve; the first is 0, the last is K.
-        users: indices of the users by split (`valid`, `test`).
+        users: indices of the users that were judged, by split (`valid`, `test`).
         scores: by split ``(shots, columns, users)``.
         seconds: wall time of the rounds.
         last: the parameters after the last round.
         before: rounds that another process had done, from whose checkpoint this one went on.
+        lost: who could not be judged and why, by occasion (`tuning`, `valid`, `test`), where
+            `run.on-client-error` is `skip`.
     """
 
     problem: Problem
@@ -57,6 +60,7 @@ class Outcome(NamedTuple):
     seconds: float
     last: Params
     before: int = 0
+    lost: Mapping[str, str] = MappingProxyType({})
 
 
 def run(
@@ -120,13 +124,14 @@ def run(
         )
     _, best_round, meta = strategy.best
     listener(Phase("tuning"))
-    adapt = _tune(grid, problem, meta, reach)
+    adapt, untold = _tune(grid, problem, meta, reach)
     listener(Phase("judging"))
     trials = [Trial(adapt, k) for k in shots]
-    judged = {
+    found: dict[str, Scored] = {
         split: judge(problem, meta, store.users(split), trials, grid, reach)
         for split in ("valid", "test")
     }
+    lost = {"tuning": untold} | {split: one.lost for split, one in found.items()}
     return Outcome(
         problem,
         meta,
@@ -134,26 +139,31 @@ def run(
         strategy.history,
         adapt,
         shots,
-        {split: users for split, (users, _) in judged.items()},
-        {split: scores for split, (_, scores) in judged.items()},
+        {split: one.users for split, one in found.items()},
+        {split: one.scores for split, one in found.items()},
         seconds,
         strategy.state.meta,
         len(resumed.history) if resumed else 0,
+        {name: why for name, why in lost.items() if why},
     )
 
 
-def _tune(grid: Grid, problem: Problem, meta: Params, reach: Reach) -> Inner:
-    """The way to personalize that is best for validation users; ties go to the gentler."""
+def _tune(grid: Grid, problem: Problem, meta: Params, reach: Reach) -> tuple[Inner, str]:
+    """The way to personalize that is best for validation users; ties go to the gentler.
+
+    Returns:
+        It, and who of them was not asked, or "".
+    """
     options = candidates(problem)
     if len(options) == 1:
-        return options[0]
+        return options[0], ""
     trials = [Trial(inner, problem.config.data.support) for inner in options]
     users = problem.population.store.users("valid")
-    _, scores = judge(problem, meta, users, trials, grid, reach)
+    found = judge(problem, meta, users, trials, grid, reach)
     sign = METRICS[problem.population.store.task].sign
-    value = sign * np.array([mean_of(trial) for trial in scores[:, 0]])
+    value = sign * np.array([mean_of(trial) for trial in found.scores[:, 0]])
     # argmax would take the first NaN, which is a way to personalize that diverges.
-    return options[int(np.argmax(np.where(np.isnan(value), -np.inf, value)))]
+    return options[int(np.argmax(np.where(np.isnan(value), -np.inf, value)))], found.lost
 
 
 def make_app(

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,6 +84,7 @@ class Federated(Strategy):
         self._turn = Turn(np.empty(0, dtype=np.int64), self._clock, 0, 0, 0)
         self._asked: dict[int, Asked] = {}
         self._shapes = sent.remembered(problem)
+        self._size = generation.size(problem, self.state.meta)
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -130,10 +132,11 @@ class Federated(Strategy):
 
         failure, again = "", 0
         payers = np.array([u for one in self._asked.values() for u in one.users], np.int64)
+        honest = expected(self.problem, self.state, self._shapes, server_round)
         intake = Intake(
             limits(checks, self.problem.privacy),
             self._asked,
-            expected(self.problem, self.state, self._shapes, server_round),
+            honest,
             self.trust.norms,
             self.problem.config.federation.chunk,
             add,
@@ -163,12 +166,16 @@ class Federated(Strategy):
         counted = self.problem.privacy.guards_users or (
             bool(total) and ordered.users >= checks.quorum * (self._users - ordered.spent)
         )
+        up = sent.size(honest.shapes()) * ordered.users if ordered.users else 0
         if counted:
             self._step(total, ordered.weight, payers, server_round)
-        idle = len(quarantined(self.trust, server_round))
+        told: dict[str, Any] = {"counted": counted, "again": again, "spent": ordered.spent}
+        told |= {"refused": dict(intake.refused), "why": intake.why}
+        told |= {"quarantined": len(quarantined(self.trust, server_round))}
         self.trust = after(self.trust, norms, intake.bad, server_round, checks)
-        told = dict(intake.refused), intake.why, idle, counted
-        return self._over(server_round, ordered.users, told, again, ordered.spent)
+        down = self._size * (self._users + self._turn.dropped + self._turn.late)
+        told |= {"bytes_down": down, "bytes_up": up}
+        return self._over(server_round, ordered.users, told)
 
     def _step(
         self, total: Rows, weight: float, payers: NDArray[np.int64], server_round: int
@@ -211,26 +218,19 @@ class Federated(Strategy):
         sign = METRICS[self.problem.population.store.task].sign
         if value is not None and sign * value > self.best[0]:
             self.best = (sign * value, server_round, self.state.meta)
-        self._done(self._last._replace(valid=value, why=self._last.why or judged.why))
+        self._last = self._last._replace(valid=value, why=self._last.why or judged.why)
+        self._done(self._last._replace(valid_worst=judging.worst(self.problem, judged, value)))
         return None if value is None else MetricRecord({"valid": value})
 
     def summary(self) -> None:
         """Nothing to say: the config is in the run's folder."""
 
-    def _over(
-        self,
-        server_round: int,
-        users: int,
-        told: tuple[dict[str, int], str, int, bool],
-        again: int,
-        spent: int,
-    ) -> tuple[ArrayRecord, MetricRecord]:
-        """A round's training is over, whether it counted or not."""
-        self.state = self.state._replace(round=server_round)
-        rounds, turn = self.problem.config.federation.rounds, self._turn
-        seconds, failed = time.perf_counter() - self._began, self._users - users - spent
-        self._last = RoundDone(server_round, rounds, users, failed, seconds, None, *told)
-        self._last = self._last._replace(again=again, spent=spent)
+    def _over(self, at: int, users: int, told: dict[str, Any]) -> tuple[ArrayRecord, MetricRecord]:
+        """A round's training is over, whether it counted or not; ``told``: fields of its event."""
+        self.state = self.state._replace(round=at)
+        turn, rounds = self._turn, self.problem.config.federation.rounds
+        seconds, failed = time.perf_counter() - self._began, self._users - users - told["spent"]
+        self._last = RoundDone(at, rounds, users, failed, seconds, None, **told)
         if self._fleet is not None:
             self._clock = turn.clock
             self._last = self._last._replace(

@@ -15,6 +15,7 @@ from fedmeta.cohort import Trial
 from fedmeta.evaluation import NUMBERS
 from fedmeta.metrics import METRICS
 from fedmeta.problem import Problem
+from fedmeta.statistics import worst_decile
 from fedmeta.types import Params
 from strategies.errors import ClientError, message_error
 from strategies.nodes import SIMULATED, Reach
@@ -26,6 +27,14 @@ class Judged(NamedTuple):
 
     scores: dict[int, NDArray[np.floating]]
     why: str
+
+
+class Scored(NamedTuple):
+    """The users that were judged, their scores ``(trials, columns, users)``, and whom it lacks."""
+
+    users: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    lost: str = ""
 
 
 def messages(
@@ -63,14 +72,14 @@ def collect(
     """What the clients have answered; a bad reply is left out, and a failure of a ``real`` one.
 
     Raises:
-        ClientError: a client failed; without its users no score would mean anything.
+        ClientError: a client failed, and `run.on-client-error` is `fail`.
     """
     scores: dict[int, NDArray[np.floating]] = {}
     why = ""
     for reply in replies:
         try:
             if is_failure(reply):
-                if not real:
+                if problem.config.run.on_client_error == "fail" and not real:
                     raise ClientError(message_error(reply))
                 why = why or message_error(reply)
                 continue
@@ -109,6 +118,14 @@ def mean_of(values: Iterable[float]) -> float:
     """The mean, whatever the order: its last bit can decide between two rounds."""
     given = [float(value) for value in values]
     return math.fsum(given) / len(given)
+
+
+def worst(problem: Problem, judged: Judged, mean: float | None) -> float | None:
+    """The mean measure of the tenth of the users who are worst off; None where there is no mean."""
+    if mean is None:
+        return None
+    values = np.array([scores[0, 0] for scores in judged.scores.values()], dtype=np.float64)
+    return worst_decile(METRICS[problem.population.store.task], values)
 
 
 def check_scores(
@@ -153,13 +170,15 @@ def judge(
     trials: Sequence[Trial],
     grid: Grid,
     reach: Reach = SIMULATED,
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Users in the order given, and their scores ``(trials, columns, users)``.
+) -> Scored:
+    """Scores of users, in the order given.
 
-    Real users may be away, and are left out as long as one is there.
+    Real users may be away; they, and with `run.on-client-error = "skip"` all without a good reply,
+    are left out, and it is said.
 
     Raises:
-        ClientError: a client failed or did not reply in time.
+        ClientError: users gave no good reply in time, and they may not be left out, or those who
+            are left are fewer than `validation.quorum` of all.
     """
     record = wire.arrays(generation.public(problem.method, theta))
     asked: dict[int, Asked] = {}
@@ -167,10 +186,20 @@ def judge(
     replies = grid.send_and_receive(sent, timeout=reach.timeout)
     scores, why = collect(problem, len(trials), replies, asked, 0, reach.real)
     there = np.array([user for user in users.tolist() if user in scores], dtype=np.int64)
-    missing = [problem.population.store.ids[user] for user in users if user not in scores]
-    if missing and not (reach.real and len(there)):
-        raise ClientError(
-            f"{len(missing)} of {len(users)} users gave no scores within {reach.timeout:.0f} s,"
-            f" {missing[0]!r} first{why and '; refused: ' + why}"
+    lost = ""
+    if len(there) < len(users):
+        first = next(user for user in users.tolist() if user not in scores)
+        lost = (
+            f"{len(users) - len(there)} of {len(users)} users gave no scores within"
+            f" {reach.timeout:.0f} s, {problem.population.store.ids[first]!r} first"
+            f"{why and '; refused: ' + why}"
         )
-    return there, np.stack([scores[user] for user in there.tolist()], axis=-1)
+        if problem.config.run.on_client_error == "fail" and not reach.real:
+            raise ClientError(
+                f"{lost}; go on with --resume, which judges once more, or set"
+                " run.on-client-error = 'skip' to judge the others alone"
+            )
+        quorum = problem.config.validation.quorum
+        if not len(there) or len(there) < quorum * len(users):
+            raise ClientError(f"{lost}; expected validation.quorum = {quorum:g} of them at least")
+    return Scored(there, np.stack([scores[user] for user in there.tolist()], axis=-1), lost)

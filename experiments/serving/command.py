@@ -60,7 +60,7 @@ def predict(
         items = examples.read(opened, data, user, labelled=False).items
     else:
         examples.check(items, opened.needs, "--text")
-    found = personal.predict(opened, mine, items)
+    found = personal.predict(opened, personal.backbone_of(opened), mine, items)
     show(found, _answers(items, found), as_json)
 
 

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from fedmeta.config import ConfigError
 
 PACKAGES = {
-    "serve": ("fastapi", "uvicorn", "prometheus_client"),
+    "serve": ("fastapi", "uvicorn", "prometheus_client", "httpx"),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
 }
 

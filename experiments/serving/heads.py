@@ -58,12 +58,8 @@ def hash_of(user: str) -> str:
     return hashlib.sha256(user.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def write(path: Path, head: Head, opened: Opened, user: str, examples: int) -> None:
-    """Write a head; whoever reads meanwhile finds the old file or the new one, whole.
-
-    Raises:
-        ConfigError: it cannot be written; what was there is as it was.
-    """
+def packed(head: Head, opened: Opened, user: str, examples: int) -> bytes:
+    """The content of a head's file."""
     told = {
         "format": FORMAT,
         "kind": "memory" if remembers(opened.method) else "head",
@@ -78,19 +74,29 @@ def write(path: Path, head: Head, opened: Opened, user: str, examples: int) -> N
         "steps": str(opened.inner.steps),
         "sha256": weights_sha256(head.params),
     }
-    tensors = {name: value.contiguous() for name, value in head.params.items()}
+    return save({name: value.contiguous() for name, value in head.params.items()}, told)
+
+
+def write(path: Path, head: Head, opened: Opened, user: str, examples: int) -> None:
+    """Write a head; whoever reads meanwhile finds the old file or the new one, whole.
+
+    Raises:
+        ConfigError: it cannot be written; what was there is as it was.
+    """
+    content = packed(head, opened, user, examples)
     part = path.with_name(f".{path.name}.{uuid4().hex}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        sync_file(part, save(tensors, told))
-        os.replace(part, path)
+        try:
+            sync_file(part, content)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
         sync(path.parent)
     except OSError as error:
         raise ConfigError(
             f"--out {str(path)!r} cannot be written ({error.strerror or error}); name another place"
         ) from None
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read(path: Path, opened: Opened) -> Head:

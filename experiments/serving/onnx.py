@@ -4,11 +4,15 @@ A text backbone takes ``input_ids`` and ``attention_mask`` (batch and length are
 ``features``. Outputs are ``logits`` and ``probabilities`` ``(batch, classes)``, or ``value``.
 """
 
+import io
 import json
+import logging
 import os
 import shutil
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,7 +42,7 @@ class _Personal(nn.Module):
     def __init__(self, opened: Opened, head: Head) -> None:
         super().__init__()
         self.opened, self.classes = opened, len(head.classes)
-        self.mine = {name: value[None] for name, value in head.params.items()}
+        self.mine = head.params
 
     def forward(self, features: Tensor) -> tuple[Tensor, ...]:
         opened, x, by = self.opened, features, self.opened.needs.scaling
@@ -46,10 +50,10 @@ class _Personal(nn.Module):
             spread = torch.tensor(by.spread * np.sqrt(len(by.spread)))
             x = (x.double() - torch.tensor(by.mean)) / spread
             x = (x / torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp(min=1.0)).float()
-        found = personal.answer(
-            opened.method, opened.model, opened.theta, self.mine, x[None], opened.inner
+        found = personal.alone(
+            opened.method, opened.model, opened.theta, self.mine, x, opened.inner
         )
-        logits = found[0].T
+        logits = found.T
         if opened.needs.task == "regression":
             return (logits[:, 0] * opened.needs.scale + opened.needs.centre,)
         logits = logits[:, : self.classes]
@@ -59,13 +63,15 @@ class _Personal(nn.Module):
 class _Whole(nn.Module):
     """Tokens to answers."""
 
-    def __init__(self, encoder_: Any, head: _Personal) -> None:
+    def __init__(self, encoder_: Any, head: _Personal, output: str) -> None:
         super().__init__()
-        self.encoder, self.head = encoder_, head
+        self.encoder, self.head, self.output = encoder_, head, output
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        return cast(tuple[Tensor, ...], self.head(encoder.pool(hidden, attention_mask)))
+        return cast(
+            tuple[Tensor, ...], self.head(encoder.pooled(hidden, attention_mask, self.output))
+        )
 
 
 def export(opened: Opened, head: Path, out: Path) -> dict[str, Any]:
@@ -87,9 +93,9 @@ def export(opened: Opened, head: Path, out: Path) -> dict[str, Any]:
     source: Path | None = None
     if opened.needs.modality == "text" and name != "hashing" and len(concat.parts(name)) == 1:
         source = models.locate(name)
-        loaded, _ = encoder.load(source, config.max_length)
+        loaded, _ = encoder.load(source, config.max_length, config.layers)
         loaded.set_attn_implementation("eager")
-        tail = _Whole(loaded, cast(_Personal, tail)).eval()
+        tail = _Whole(loaded, cast(_Personal, tail), config.output).eval()
     samples = [_sample(opened, source, *sizes) for sizes in CHECKS]
     where = out.parent
     try:
@@ -101,7 +107,7 @@ def export(opened: Opened, head: Path, out: Path) -> dict[str, Any]:
         ) from None
     try:
         _write(tail, samples[1], part / "model.onnx", opened)
-        gap = max(_gap(tail, part / "model.onnx", sample) for sample in samples)
+        gap = max(_gap(tail, part / "model.onnx", sample, opened) for sample in samples)
         if not gap <= TOLERANCE:
             raise ConfigError(
                 f"the ONNX model differs from PyTorch's by {gap:.2g}, more than {TOLERANCE:g};"
@@ -147,47 +153,74 @@ def _sample(opened: Opened, source: Path | None, batch: int, length: int) -> dic
 
 
 def _write(model: nn.Module, sample: dict[str, Tensor], path: Path, opened: Opened) -> None:
-    import logging
-
     import onnx
 
-    free: dict[str, Any] = {
-        name: {0: "batch", 1: "length"} if value.dtype == torch.int64 else {0: "batch"}
-        for name, value in sample.items()
-    }
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    batch, length = torch.export.Dim("batch"), torch.export.Dim("length")
+    free = {name: {0: batch} | ({1: length} if _is_text(sample) else {}) for name in sample}
     try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
+        with _quietly(), torch.no_grad():
             torch.onnx.export(
                 model,
                 tuple(sample.values()),
                 str(path),
                 input_names=list(sample),
                 output_names=_outputs(opened),
-                dynamic_axes=free | {name: {0: "batch"} for name in _outputs(opened)},
-                opset_version=18,
-                dynamo=False,
+                dynamic_shapes=free,
+                external_data=False,
+                verbose=False,
+                dynamo=True,
             )
+        onnx.checker.check_model(str(path))
     except Exception as error:  # the exporter has many ways to fail
         raise ConfigError(
             f"method {opened.method.name!r} with head {opened.config.head.name!r} cannot be"
-            f" written as ONNX ({type(error).__name__}: {str(error).splitlines()[0][:200]})"
+            f" written as ONNX: {_reason(error)}; nothing was written"
         ) from None
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what an error began with."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200] if lines else ''}"
+
+
+def _is_text(sample: dict[str, Tensor]) -> bool:
+    return "input_ids" in sample
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """The exporter speaks of its own passes, as warnings, in logs and on standard output."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logging.disable(before)
-    onnx.checker.check_model(str(path))
 
 
-def _gap(model: nn.Module, path: Path, sample: dict[str, Tensor]) -> float:
-    """Largest difference between the file's outputs and the model's, relative beyond 1."""
+def _gap(model: nn.Module, path: Path, sample: dict[str, Tensor], opened: Opened) -> float:
+    """Largest difference between the file's outputs and the model's, relative beyond 1.
+
+    Raises:
+        ConfigError: the file takes no other number of inputs than it was made with.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    found = session.run(None, {name: value.numpy() for name, value in sample.items()})
+    try:
+        found = session.run(None, {name: value.numpy() for name, value in sample.items()})
+    except Exception as error:  # of a type that onnxruntime does not export
+        raise ConfigError(
+            f"method {opened.method.name!r} with head {opened.config.head.name!r} cannot be"
+            f" written as ONNX: what is written does not run ({_reason(error)})"
+        ) from None
     with torch.no_grad():
         wanted = [value.numpy() for value in model(*sample.values())]
     return max(_distance(a, b) for a, b in zip(found, wanted, strict=True))

@@ -15,6 +15,7 @@ from experiments.serving import needs as card
 from experiments.serving.needs import Needs
 from experiments.summary import weights_sha256
 from fedmeta.config import Config, ConfigError
+from fedmeta.heads import TAKES
 from fedmeta.inner import Inner
 from fedmeta.learner import Model
 from fedmeta.methods import METHODS, Method
@@ -62,10 +63,21 @@ def open_run(folder: Path) -> Opened:
     # Runs of before there was such a file: their data tell.
     there = (folder / card.FILE).exists()
     needs = card.read(folder) if there else card.needs_of(build(config))
-    model = model_of(config, needs.width, needs.outputs, needs.task)
+    _check_served(config)
+    model, _, adapt = inner_loops(config, model_of(config, needs.width, needs.outputs, needs.task))
     theta = _weights(folder, model, sha256)
-    inner = replace(inner_loops(config)[1], rate=rate, steps=steps)
+    inner = replace(adapt, rate=rate, steps=steps)
     return Opened(folder, config, needs, METHODS[config.method.name], model, theta, inner, sha256)
+
+
+def _check_served(config: Config) -> None:
+    """Refuse heads that want more of an item than one vector of numbers."""
+    takes = TAKES.get(config.head.name, "vector")
+    if takes in ("tokens", "ids") or config.backbone.output == "tokens" or config.data.window:
+        raise ConfigError(
+            f"head.name = {config.head.name!r} on {takes}: personal models are made of heads on"
+            " one vector of each item; use a head such as mlp, or simulate to judge this one"
+        )
 
 
 def _summary(folder: Path) -> tuple[float, int, str]:

@@ -1,6 +1,7 @@
 """Heads made and asked: what ``fedmeta personalize`` and ``fedmeta predict`` do."""
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from fedmeta.personal import SUPPORT
 
 TOGETHER = 32
 """Heads in one product: as many as a processor's cache holds."""
+
+Room = dict[tuple[str, torch.Size, torch.dtype], Tensor]
+"""Memory for the heads of a product, by parameter."""
 
 
 def backbone_of(opened: Opened) -> Live:
@@ -38,7 +42,9 @@ def backbone_of(opened: Opened) -> Live:
     return found
 
 
-def personalize(opened: Opened, data: Path, out: Path, user: str | None) -> dict[str, Any]:
+def personalize(
+    opened: Opened, data: Path, out: Path, user: str | None, backbone: Live | None = None
+) -> dict[str, Any]:
     """Adapt to the user whose examples a file holds, and write his head.
 
     Returns:
@@ -49,7 +55,8 @@ def personalize(opened: Opened, data: Path, out: Path, user: str | None) -> dict
     """
     mine = examples.read(opened, data, user, labelled=True)
     facts = examples.facts(opened, mine)
-    support, classes = examples.support(opened, backbone_of(opened), mine, data.name)
+    backbone = backbone or backbone_of(opened)
+    support, classes = examples.support(opened, backbone, mine, data.name)
     made = personal.personalize(
         opened.method, opened.model, opened.theta, support, opened.inner, facts
     )
@@ -71,23 +78,28 @@ def personalize(opened: Opened, data: Path, out: Path, user: str | None) -> dict
     }
 
 
-def predict(opened: Opened, head: Head, items: Any) -> list[dict[str, Any]]:
+def predict(opened: Opened, backbone: Live, head: Head, items: Any) -> list[dict[str, Any]]:
     """What one head says of texts or numbers ``(N, ...)``, with logits."""
-    x = examples.features(opened, backbone_of(opened), items)
+    x = examples.features(opened, backbone, items)
     [logits] = answers(opened, [head], [x])
     return said(opened, head, logits, whole=True)
 
 
-def answers(opened: Opened, asked: Sequence[Head], x: Sequence[Tensor]) -> list[Tensor]:
+def answers(
+    opened: Opened, asked: Sequence[Head], x: Sequence[Tensor], room: Room | None = None
+) -> list[Tensor]:
     """Logits ``(C, n)`` of each head for its own features ``(n, D)``.
 
     Heads that have about as many examples to answer (and to remember) share one product; no
-    answer depends on who shares it, beyond rounding.
+    answer depends on who shares it, beyond rounding. ``room`` is kept from call to call by who
+    calls often, on one thread.
     """
+    room = {} if room is None else room
 
     def alike(at: int) -> tuple[int, int]:
         held = asked[at].params.get(SUPPORT + "weight")
-        return (len(x[at]) - 1).bit_length(), 0 if held is None else (len(held) - 1).bit_length()
+        many = 0 if held is None else (held.shape[0] - 1).bit_length()
+        return (x[at].shape[0] - 1).bit_length(), many
 
     order = sorted(range(len(asked)), key=alike)
     found: list[Tensor] = [torch.empty(0)] * len(asked)
@@ -95,22 +107,35 @@ def answers(opened: Opened, asked: Sequence[Head], x: Sequence[Tensor]) -> list[
         members = list(group)
         for start in range(0, len(members), TOGETHER):
             some = members[start : start + TOGETHER]
-            logits = _together(opened, [asked[at] for at in some], [x[at] for at in some])
+            logits = _together(opened, [asked[at] for at in some], [x[at] for at in some], room)
             for at, one in zip(some, logits, strict=True):
-                found[at] = one[:, : len(x[at])]
+                found[at] = one[:, : x[at].shape[0]]
     return found
 
 
-def _together(opened: Opened, asked: Sequence[Head], x: Sequence[Tensor]) -> Tensor:
+def _together(opened: Opened, asked: Sequence[Head], x: Sequence[Tensor], room: Room) -> Tensor:
     with torch.no_grad():
-        names = asked[0].params
-        mine = {name: _stack([head.params[name] for head in asked]) for name in names}
+        mine = {
+            name: (_filled if name.startswith(SUPPORT) else partial(_side_by_side, name, room))(
+                [head.params[name] for head in asked]
+            )
+            for name in asked[0].params
+        }
         return personal.answer(
-            opened.method, opened.model, opened.theta, mine, _stack(x), opened.inner
+            opened.method, opened.model, opened.theta, mine, _filled(x), opened.inner
         )
 
 
-def _stack(tensors: Sequence[Tensor]) -> Tensor:
+def _side_by_side(name: str, room: Room, tensors: list[Tensor]) -> Tensor:
+    """Parameters on top of each other; heads of a run have the same shapes."""
+    key = (name, tensors[0].shape, tensors[0].dtype)
+    if key not in room:
+        room[key] = tensors[0].new_empty(TOGETHER, *tensors[0].shape)
+    # Memory that is there: that of a new tensor would cost more than what is written to it.
+    return torch.stack(tensors, out=room[key][: len(tensors)])
+
+
+def _filled(tensors: Sequence[Tensor]) -> Tensor:
     """Tensors on top of each other, filled up with zeros where they differ in length.
 
     Only examples differ in number, and zeros are what an example that does not count weighs.

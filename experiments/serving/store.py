@@ -1,7 +1,9 @@
 """Heads of many users: read when they are asked for, kept as long as there is room."""
 
 import re
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,25 +16,31 @@ SUFFIX = ".safetensors"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+-]{0,127}")
 """Users' names: no separator of folders can be in them, nor a dot at the start."""
 
+FRESH = 1.0
+"""Seconds for which a file that was looked at is not looked at again."""
+
 Signature = tuple[int, int, int]
 
 
 class Kept(NamedTuple):
-    """A head in memory, and the file that it came from as it was then."""
+    """A head in memory, the file that it came from as it was, and when that was looked at."""
 
     head: Head
     signature: Signature
+    seen: float
 
 
 class HeadStore:
     """The heads in a folder, ``NAME.safetensors`` each.
 
-    A file that was replaced is read again when its user asks next; one that is gone is forgotten.
-    To be used by one thread.
+    A file that was replaced is read again when its user asks next, :data:`FRESH` seconds later at
+    most; one that is gone is forgotten. To be used by one thread.
     """
 
-    def __init__(self, opened: Opened, folder: Path, room: int) -> None:
-        """``room``: bytes that heads may take; the one in use stays even if it takes more.
+    def __init__(
+        self, opened: Opened, folder: Path, room: int, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        """``room``: bytes that heads may take, the one in use aside; ``now``: the clock.
 
         Raises:
             ConfigError: no such folder.
@@ -42,7 +50,7 @@ class HeadStore:
                 f"--heads {str(folder)!r} is no folder; make heads in one with `fedmeta"
                 f" personalize RUN --data FILE --out {folder}/NAME{SUFFIX}`"
             )
-        self.opened, self.folder, self.room = opened, folder, room
+        self.opened, self.folder, self.room, self.now = opened, folder, room, now
         self.bytes = self.loads = self.evictions = 0
         self._kept: OrderedDict[str, Kept] = OrderedDict()
 
@@ -60,6 +68,10 @@ class HeadStore:
                 "bad_name",
                 "user: expected 1 to 128 letters, digits or ._@+-, and no dot or sign at the start",
             )
+        kept, now = self._kept.get(user), self.now()
+        if kept is not None and now - kept.seen < FRESH:
+            self._kept.move_to_end(user)
+            return kept.head
         path = self.folder / f"{user}{SUFFIX}"
         try:
             stat = path.stat()
@@ -71,15 +83,14 @@ class HeadStore:
                 "unreadable", f"{path.name} cannot be read ({error.strerror})"
             ) from None
         signature = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-        kept = self._kept.get(user)
         if kept is None or kept.signature != signature:
             self._forget(user)
-            kept = Kept(heads.read(path, self.opened), signature)
-            self._kept[user] = kept
+            kept = Kept(heads.read(path, self.opened), signature, now)
             self.bytes += kept.head.bytes
             self.loads += 1
-            self._make_room()
+        self._kept[user] = kept._replace(seen=now)
         self._kept.move_to_end(user)
+        self._make_room()
         return kept.head
 
     def _make_room(self) -> None:

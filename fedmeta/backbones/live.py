@@ -62,15 +62,22 @@ def live(name: str, config: BackboneConfig, device: str = "cpu") -> Live:
 def _recipe(name: str, config: BackboneConfig) -> dict[str, str | int]:
     if name == "hashing":
         return hashing.recipe(config.columns)
-    return encoder.recipe(models.locate(name), config.max_length)
+    return encoder.recipe(models.locate(name), config.max_length, _output(config), config.layers)
 
 
 def _encode(name: str, config: BackboneConfig, device: str) -> Encode:
     if name == "hashing":
         return lambda texts: hashing.encode(texts, config.columns)
-    model, tokenizer = encoder.load(models.locate(name), config.max_length)
-    model = model.to(device)
-    return lambda texts: encoder.embed(texts, model, tokenizer, config.max_length, config.batch)
+    model, tokenizer = encoder.load(models.locate(name), config.max_length, config.layers)
+    model, output = model.to(device), _output(config)
+    return lambda texts: encoder.embed(
+        texts, model, tokenizer, config.max_length, config.batch, output=output
+    )
+
+
+def _output(config: BackboneConfig) -> str:
+    """`auto` is the mean, where a head takes one vector."""
+    return "mean" if config.output == "auto" else config.output
 
 
 def _no_texts(texts: Sequence[str]) -> Features:

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from flwr.app import Message, MessageType
 
@@ -140,7 +139,10 @@ def test_a_node_that_comes_back_under_another_number_is_found(tmp_path: Path) ->
         def send_and_receive(
             self, messages: Iterable[Message], *, timeout: float | None = None
         ) -> Iterator[Message]:
-            yield from super().send_and_receive(list(messages), timeout=timeout)
+            given = list(messages)
+            yield from super().send_and_receive(given, timeout=timeout)
+            if any(one.metadata.message_type == wire.HELLO for one in given):
+                return
             context = self.contexts.pop(min(self.contexts))
             new = max(self.contexts) + 7
             self.contexts[new] = replace(context, node_id=new)
@@ -202,4 +204,4 @@ def test_noise_of_a_server_is_never_the_same(tmp_path: Path) -> None:
         for at in range(2)
     ]  # fmt: skip
     assert weights_sha256(runs[0].last) != weights_sha256(runs[1].last)
-    assert all(np.isfinite(value).all() for value in runs[0].last.values())
+    assert all(bool(value.isfinite().all()) for value in runs[0].last.values())

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from experiments.serving import heads, personal
+from experiments.serving.heads import Head
 from experiments.serving.opened import open_run
 from fedmeta.methods import METHODS
 from fedmeta.problem import build
@@ -20,10 +21,14 @@ from tests.serving.worlds import World, able, come, world
 Command = Callable[..., Result]
 
 
+def predicted(seen: World, head: Head, items: Any) -> list[dict[str, Any]]:
+    return personal.predict(seen.opened, personal.backbone_of(seen.opened), head, items)
+
+
 def found_by(seen: World, out: Path) -> torch.Tensor:
     """Logits ``(C, Q)`` by way of a file."""
     personal.personalize(seen.opened, seen.file, out, None)
-    said = personal.predict(seen.opened, heads.read(out, seen.opened), seen.items)
+    said = predicted(seen, heads.read(out, seen.opened), seen.items)
     return torch.tensor([one["logits"] for one in said]).T
 
 
@@ -56,7 +61,8 @@ def test_command_gives_the_judged_users_score(fedmeta: Command) -> None:
         rows = store.label[store.offsets[at] : store.offsets[at + 1]]
         texts = [store.items[i] for i in store.item[store.offsets[at] : store.offsets[at + 1]]]
         truth = dict(zip(texts, rows.astype(int).tolist(), strict=True))
-        right = [one["label"] == store.classes[truth[t]] for one, t in zip(said, seen.items)]
+        answered = zip(said, seen.items, strict=True)
+        right = [one["label"] == store.classes[truth[text]] for one, text in answered]
         assert np.mean(right) == pytest.approx(scores.loc[seen.user, "accuracy"], abs=1e-12)
         for one in said:
             assert sum(one["probabilities"].values()) == pytest.approx(1, abs=1e-12)
@@ -86,7 +92,7 @@ def test_numbers_and_targets(tmp_path: Path) -> None:
     data.unlink()
     out = tmp_path / "head.safetensors"
     personal.personalize(seen.opened, seen.file, out, None)
-    said = personal.predict(seen.opened, heads.read(out, seen.opened), seen.items)
+    said = predicted(seen, heads.read(out, seen.opened), seen.items)
     store = seen.problem.population.store
     labels = store.label[np.repeat(store.split == 0, store.sizes())]
     expected = labels.mean() + labels.std() * seen.logits[0].double().numpy()
@@ -97,7 +103,7 @@ def test_own_classes(tmp_path: Path) -> None:
     """Where each user has classes of his own, a head says his names, as many as he has."""
     rows = [
         {"user": "x", "a": c + 0.1 * i, "b": (-1.0) ** c * i, "label": f"class {c:02d}"}
-        for c in range(12)
+        for c in range(30)
         for i in range(8)
     ]
     data = table_of(rows, tmp_path / "data.csv")
@@ -115,7 +121,7 @@ def test_own_classes(tmp_path: Path) -> None:
     out = tmp_path / "head.safetensors"
     personal.personalize(seen.opened, table_of(two, tmp_path / "two.csv"), out, None)
     head = heads.read(out, seen.opened)
-    [said] = personal.predict(seen.opened, head, np.zeros((1, 2), np.float32))
+    [said] = predicted(seen, head, np.zeros((1, 2), np.float32))
     assert head.classes == ("no", "yes")
     assert set(said["probabilities"]) == {"no", "yes"}
     four = [{**row, "label": str(number % 4)} for number, row in enumerate(two)]
