@@ -27,7 +27,7 @@ from experiments.serving.heads import Head
 from experiments.serving.opened import Opened, open_run
 from experiments.serving.personal import Room, answers
 from experiments.serving.store import HeadStore
-from experiments.simulate import simulate
+from experiments.running import simulate
 from fedmeta import personal
 from fedmeta.config import ConfigError, parse
 from fedmeta.data.messages import pool
