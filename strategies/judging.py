@@ -191,8 +191,8 @@ def judge(
         first = next(user for user in users.tolist() if user not in scores)
         lost = (
             f"{len(users) - len(there)} of {len(users)} users gave no scores within"
-            f" {reach.timeout:.0f} s, {problem.population.store.ids[first]!r}"
-            f" first{why and '; refused: ' + why}"
+            f" {reach.timeout:.0f} s, {problem.population.store.ids[first]!r} first"
+            f"{why and '; refused: ' + why}"
         )
         if problem.config.run.on_client_error == "fail" and not reach.real:
             raise ClientError(
