@@ -116,6 +116,8 @@ def problem_of(config: Config, there: Roster) -> Problem:
     Raises:
         ConfigError: what real users cannot be asked for.
     """
+    known = config.backbone.model_copy(update={"name": there.facts.backbone})
+    config = config.model_copy(update={"backbone": known})
     problem = assemble(config, there.population())
     if fleet_of(problem) is not None:
         raise ConfigError(

@@ -62,9 +62,8 @@ class Federated(Strategy):
             listener: told about every round.
             resumed: where an earlier run was left.
             save: called after every round that is to be saved.
-            chance: where noise and secret cohorts come from; None: the seed of the run.
+            chance, reach: as :func:`strategies.app.run` has them.
             ledger: folder of the ledger that releases are charged to; None: none is kept.
-            reach: how users are reached.
         """
         self.problem, self.listener, self._save, self._reach = problem, listener, save, reach
         self._chance, self._ledger, privacy = chance, ledger, problem.privacy
@@ -90,23 +89,20 @@ class Federated(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterator[Message]:
         """One message for each chunk of the round's cohort."""
-        settings, population = self.problem.config, self.problem.population
+        population, size = self.problem.population, self.problem.config.federation.chunk
         server_round += self._before
-        self._turn = loop.turn_of(
-            self.problem, self._fleet, server_round, self._clock, self._chance
-        )
-        there = ~np.isin(self._turn.users, quarantined(self.trust, server_round))
-        users = self._turn.users[there]
-        node_of, self._users = self._reach.route(grid), len(users)
-        self._began = time.perf_counter()
-        chunks = tasks.chunks(population, users, settings.federation.chunk)
+        at = self._fleet, server_round, self._clock, self._chance
+        self._turn = loop.turn_of(self.problem, *at)
+        idle, users = quarantined(self.trust, server_round), self._turn.users
+        users = users[~np.isin(users, idle)]
+        node_of, self._users, self._began = self._reach.route(grid), len(users), time.perf_counter()
         self._asked = {
             number: Asked(node, chunk.tolist())
-            for number, chunk in enumerate(chunks)
+            for number, chunk in enumerate(tasks.chunks(population, users, size))
             if (node := node_of(number, chunk)) is not None
         }
-        asked, told = dict(self._asked), self._reach.told
-        return orders(self.problem, self.state, arrays, asked, server_round, told)
+        told = dict(self._asked), server_round, self._reach.told
+        return orders(self.problem, self.state, arrays, *told)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -203,18 +199,17 @@ class Federated(Strategy):
         if self.problem.method.generator is not None:
             arrays = wire.arrays(generation.public(self.problem.method, self.state.meta))
         self._asked = {}
-        return judging.messages(
-            self.problem, arrays, users, [trial], self._asked, grid, server_round, self._reach
-        )
+        at = grid, server_round, self._reach
+        return judging.messages(self.problem, arrays, users, [trial], self._asked, *at)
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
         """The measure on validation users; the best round is remembered."""
         server_round += self._before
-        real = self._reach.real
-        judged = judging.collect(self.problem, 1, replies, self._asked, server_round, real)
-        value = judging.measure(self.problem, judged, server_round, real)
+        at = server_round, self._reach.real
+        judged = judging.collect(self.problem, 1, replies, self._asked, *at)
+        value = judging.measure(self.problem, judged, *at)
         sign = METRICS[self.problem.population.store.task].sign
         if value is not None and sign * value > self.best[0]:
             self.best = (sign * value, server_round, self.state.meta)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from experiments.deploy import members
+from experiments.deploy.members import Days, Folder, Hosts, Name, tell
 from experiments.options import AsJson, Seed, Sets, config_of, show
 
 app = typer.Typer(
@@ -12,14 +14,6 @@ app = typer.Typer(
     help="Real clients over gRPC: certificates and keys, server, nodes, runs.",
 )
 
-Folder = Annotated[Path, typer.Argument(help="Folder of the deployment.")]
-Name = Annotated[str, typer.Option(help="Name of the node.")]
-Key = Annotated[Path | None, typer.Option(help="The node's public key; none: a pair is made here.")]
-Hosts = Annotated[
-    list[str] | None,
-    typer.Option("--host", help="A name or address of the server; the first is what nodes use."),
-]
-Days = Annotated[int, typer.Option(help="Days for which the server's certificate is good.")]
 Foreground = Annotated[
     bool, typer.Option("--foreground", help="Do not go to the background: systemd, containers.")
 ]
@@ -30,9 +24,8 @@ WARNING = (
 )
 
 
-def tell(line: str) -> None:
-    """A line for the operator, on standard error."""
-    typer.echo(line, err=True)
+for command in (members.key, members.add, members.remove, members.rotate, members.register):
+    app.command()(command)
 
 
 @app.command()
@@ -68,58 +61,6 @@ def init(
 
 
 @app.command()
-def key(folder: Folder, name: Name) -> None:
-    """On a node's machine: make its pair of keys; the public one goes to the server."""
-    from experiments.deploy import setup
-
-    typer.echo(str(setup.make_key(folder, name)))
-
-
-@app.command()
-def add(folder: Folder, name: Name, key: Key = None) -> None:
-    """On the server: let one more node in."""
-    from experiments.deploy import layout, setup
-
-    _registered(setup.add(layout.read(folder), name, key))
-
-
-@app.command()
-def remove(folder: Folder, name: Name) -> None:
-    """On the server: let a node in no more. What it has in its own folder stays there."""
-    from experiments.deploy import layout, setup
-
-    _registered(setup.remove(layout.read(folder), name))
-
-
-@app.command()
-def rotate(
-    folder: Folder,
-    name: Annotated[str, typer.Option(help="A node, which gets another key.")] = "",
-    key: Key = None,
-    server: Annotated[bool, typer.Option("--server", help="The server's certificate.")] = False,
-    host: Hosts = None,
-    days: Days = 365,
-) -> None:
-    """Give a node another key, or the server another certificate."""
-    from experiments.deploy import layout, setup
-    from experiments.deploy.errors import DeployError
-
-    found = layout.read(folder)
-    if bool(name) == server:
-        raise DeployError("name what to rotate: --name NODE, or --server")
-    if server:
-        more = found._replace(
-            hosts=(*found.hosts, *(h for h in host or () if h not in found.hosts))
-        )
-        setup.rotate_server(more, days)
-        layout.write(more)
-        tell("the server has a new certificate; start it again to use it")
-        return
-    setup.rotate_node(found, name, key)
-    _registered(found)
-
-
-@app.command()
 def server(folder: Folder, foreground: Foreground = False) -> None:
     """Start the SuperLink, and tell it of the nodes."""
     from experiments.deploy import layout
@@ -133,14 +74,6 @@ def server(folder: Folder, foreground: Foreground = False) -> None:
     started = superlink.start(found, tell)
     superlink.register(found, tell)
     tell(f"SuperLink runs as process {started.pid}; log: {started.log}")
-
-
-@app.command()
-def register(folder: Folder) -> None:
-    """Tell a SuperLink that was started in the foreground of the nodes."""
-    from experiments.deploy import layout
-
-    _registered(layout.read(folder))
 
 
 @app.command()
@@ -255,17 +188,3 @@ def demo(
         show(content, None, as_json=True)
     else:
         typer.echo(table)
-
-
-def _registered(deployment: object) -> None:
-    """Tell the SuperLink, if it runs, of the nodes as they are now."""
-    from experiments.deploy import processes
-    from experiments.deploy import server as superlink
-    from experiments.deploy.layout import Deployment
-
-    if not isinstance(deployment, Deployment):  # pragma: no cover - for the type checker
-        raise TypeError
-    if processes.listens("127.0.0.1", deployment.control_port):
-        superlink.register(deployment, tell)
-    else:
-        tell("the SuperLink does not run: it is told when it is started")

@@ -14,11 +14,11 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from rich.console import Console, RenderableType
 
-from experiments import artifacts, settings, tables
+from experiments import artifacts, settings, tables, tracking
 from experiments.deploy import flower, runs
 from experiments.deploy.grid import Watched
 from experiments.memory import peak_rss_mb
-from experiments.simulate import finish
+from experiments.running import finish
 from fedmeta import facts
 from fedmeta.config import Config, ConfigError, parse
 from strategies import deployed
@@ -63,34 +63,37 @@ def _run(grid: Grid, folder: Path, began: float) -> None:
     config: Config = settings.read(folder / "config.toml")
     found = facts.read(folder / runs.FACTS)
 
-    def tell(event: Event) -> None:
-        if isinstance(event, RoundDone):
-            artifacts.append_round(folder, event)
-            print(_line(event), flush=True)
-        if isinstance(event, Resumed):
-            artifacts.rewrite_rounds(folder, event.history)
-            print(f"goes on after round {len(event.history)}", flush=True)
-        if isinstance(event, Phase):
-            print(event.name, flush=True)
-
     (folder / "rounds.jsonl").unlink(missing_ok=True)  # a checkpoint brings them back
-    outcome = deployed.run(
-        Watched(grid),
-        config,
-        found,
-        folder,
-        runs.wanted(folder),
-        tell,
-        lambda text: print(text, flush=True),
-        patience=GATHERING * config.run.timeout,
-        timeout=config.run.timeout,
-    )
-    speed = {
-        "rounds_s": outcome.seconds,
-        "wall_s": time.perf_counter() - began,
-        "peak_rss_mb": peak_rss_mb(),
-    }
-    table = _text(tables.run_table(finish(folder, outcome, speed, backend="grpc")))
+    with tracking.following(config, folder) as follow:
+
+        def tell(event: Event) -> None:
+            follow(event)
+            if isinstance(event, RoundDone):
+                artifacts.append_round(folder, event)
+                print(_line(event), flush=True)
+            if isinstance(event, Resumed):
+                artifacts.rewrite_rounds(folder, event.history)
+                print(f"goes on after round {len(event.history)}", flush=True)
+            if isinstance(event, Phase):
+                print(event.name, flush=True)
+
+        outcome = deployed.run(
+            Watched(grid),
+            config,
+            found,
+            folder,
+            runs.wanted(folder),
+            tell,
+            lambda text: print(text, flush=True),
+            patience=GATHERING * config.run.timeout,
+            timeout=config.run.timeout,
+        )
+        speed = {
+            "rounds_s": outcome.seconds,
+            "wall_s": time.perf_counter() - began,
+            "peak_rss_mb": peak_rss_mb(),
+        }
+        table = _text(tables.run_table(finish(folder, outcome, speed, "grpc", follow)))
     (folder / runs.TABLE).write_text(table, encoding="utf-8")
     print(table, flush=True)
 

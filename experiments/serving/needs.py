@@ -60,7 +60,12 @@ def needs_of(problem: Problem) -> Needs:
     """Those of a problem."""
     population, config = problem.population, problem.config
     store = population.store
-    name = backbones.resolve(config.backbone.name, store)
+    # A server of real users has none of their items, and its config names the encoder.
+    name = (
+        backbones.resolve(config.backbone.name, store)
+        if len(store.items)
+        else (config.backbone.name)
+    )
     return Needs(
         store.task,
         store.classes,

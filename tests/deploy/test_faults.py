@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from experiments.simulate import simulate
 from flwr.app import Context, Message, RecordDict
 
 from clients.app import app
 from experiments.backends.inline import InlineGrid
 from experiments.deploy import link, node, processes, runs, server
 from experiments.deploy.layout import Deployment
+from experiments.running import simulate
 from experiments.summary import summarize
 from fedmeta.config import Config, flatten
 from fedmeta.problem import build

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import grpc
 import pytest
-from experiments.simulate import simulate
 from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL
 from flwr.proto.fleet_pb2 import ActivateNodeRequest, PullMessagesRequest
 from flwr.proto.node_pb2 import Node
@@ -15,6 +14,7 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
 from experiments.deploy import certificates, server
 from experiments.deploy.layout import Deployment
+from experiments.running import simulate
 from fedmeta.config import Config
 from tests.deploy import raw, worlds
 

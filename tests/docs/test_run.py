@@ -20,6 +20,7 @@ from tests.docs.commands import PLACEHOLDER, parsed
 LONG = {
     "attack": "minutes; tests/experiments/test_attack.py",
     "audit": "minutes; tests/audit",
+    "deploy": "starts servers; tests/deploy",
     "bench engine": "measures for minutes; tests/bench",
     "frontier": "minutes; tests/experiments/test_frontier.py",
     "reproduce": "real data, hours; tests/experiments/test_reproduce.py",
