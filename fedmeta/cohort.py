@@ -19,7 +19,7 @@ from fedmeta.gram import Anchors, Geometry, anchors, each, geometry, those
 from fedmeta.gram import total as sum_over_users
 from fedmeta.heads import Tail
 from fedmeta.inner import Inner
-from fedmeta.learner import Model, Primal, is_aligned
+from fedmeta.learner import Model, Primal, Single, is_aligned
 from fedmeta.methods import Method
 from fedmeta.methods.method import held
 from fedmeta.own_layer import parted, whole
@@ -82,7 +82,7 @@ def contribute(
     if tail is None:
 
         def plain(mine: Task, own: Params) -> dict[str, Tensor]:
-            return step(Primal(model, aligned), held(method, theta, own), mine, inner)
+            return step(_learner(model, aligned, task), held(method, theta, own), mine, inner)
 
         sent: dict[str, Tensor] = mapped(plain, model, task, dict(memory or {}))
     else:
@@ -155,7 +155,7 @@ def _plainly(
     method: Method, model: Model, theta: Params, task: Task, course: Course, memory: Params
 ) -> list[Tensor]:
     limited = Task(first(task.support, course.shots), task.query)
-    learner = Primal(model, is_aligned(limited.support, course.inner.batch))
+    learner = _learner(model, is_aligned(limited.support, course.inner.batch), task)
 
     def one(mine: Task, own: Params) -> list[Tensor]:
         return said(method, learner, held(method, theta, own), mine, course)
@@ -176,7 +176,7 @@ def report(
         return {}
     query = task.query._replace(y=torch.full_like(task.query.y, torch.nan))
     limited = Task(first(task.support, trial.shots), query)
-    learner = Primal(model, is_aligned(limited.support, trial.inner.batch))
+    learner = _learner(model, is_aligned(limited.support, trial.inner.batch), task)
 
     def one(mine: Task, own: Params) -> dict[str, Tensor]:
         phi = method.adapt(learner, held(method, theta, own), mine, trial.inner)
@@ -189,19 +189,29 @@ def mapped(
     function: Callable[[Task, Params], Found], model: Model, task: Task, own: Params
 ) -> Found:
     """A function of one user for all of them, as many in one batched program as suits the head."""
-    most = model.head.users.get(task.support.x.device.type, 0)
+    most = _most(model, task)
     if most != 1:
         found: Found = vmap(function, chunk_size=most or None)(task, dict(own))
         return found
-    each = [
-        function(
-            Task(*(Examples(*(field[user] for field in side)) for side in task)),
-            {name: value[user] for name, value in own.items()},
-        )
-        for user in range(len(task.support.weight))
-    ]
+    with torch.no_grad():  # what is to be derived says so
+        each = [
+            function(
+                Task(*(Examples(*(field[user] for field in side)) for side in task)),
+                {name: value[user] for name, value in own.items()},
+            )
+            for user in range(len(task.support.weight))
+        ]
     leaves, spec = zip(*(tree_flatten(one) for one in each), strict=True)
     return tree_unflatten([torch.stack(column) for column in zip(*leaves, strict=True)], spec[0])
+
+
+def _most(model: Model, task: Task) -> int:
+    """Most users in one batched program; 0: any number."""
+    return model.head.users.get(task.support.x.device.type, 0)
+
+
+def _learner(model: Model, aligned: bool, task: Task) -> Primal:
+    return Single(model, aligned) if _most(model, task) == 1 else Primal(model, aligned)
 
 
 def _in_dual(
