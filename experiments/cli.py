@@ -12,6 +12,7 @@ from experiments import settings
 from experiments.attack.command import attack
 from experiments.audit.command import audit
 from experiments.bench.command import app as bench
+from experiments.deploy.command import app as deploy
 from experiments.frontier.command import frontier
 from experiments.options import (
     AsJson,
@@ -26,6 +27,9 @@ from experiments.options import (
     config_of,
     show,
 )
+from experiments.report import writing
+from experiments.report.command import report
+from experiments.serving.command import register as serving
 from experiments.sweep.command import sweep
 from fedmeta import __version__
 from fedmeta.config import ConfigError
@@ -52,13 +56,14 @@ def simulate(
 ) -> None:
     """Train one method over simulated users and judge it on users it has never seen."""
     from experiments import progress, tables
-    from experiments import simulate as runner
+    from experiments import running as runner
 
     config = config or settings.left(resume)
     wanted = config_of(config, sets, seed, backend, device, on_client_error)
     with progress.Display(quiet=as_json) as display:
         label = wanted.run.name or wanted.method.name
         run = runner.simulate(wanted, out, display.run(label), display.encoded(), resume)
+    writing.after(run.folder, wanted.run.report)
     show(run.summary | {"folder": str(run.folder)}, tables.run_table(run), as_json)
 
 
@@ -83,7 +88,7 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Run several methods on the same users and say which differences are real."""
-    from experiments import compare as runner
+    from experiments import comparison as runner
     from experiments import progress, selection, tables
 
     config = config or settings.left(resume)
@@ -103,6 +108,7 @@ def compare(
             usual.baselines if baselines is None else baselines,
             display.runs,
         )
+    writing.after(found.folder, wanted.run.report)
     show(found.content | {"folder": str(found.folder)}, tables.compare_table(found), as_json)
 
 
@@ -160,7 +166,7 @@ def reproduce(
     as_json: AsJson = False,
 ) -> None:
     """Run an experiment whose result is documented, and say what was claimed of it."""
-    from experiments import compare as runner
+    from experiments import comparison as runner
     from experiments import few_shot, listing, progress, tables
     from experiments import reproduce as named
 
@@ -181,6 +187,7 @@ def reproduce(
             wanted, experiment.methods, seeds, out, display.run, display.encoded()
         )
         content = named.result(name, wanted, found)
+    writing.after(found.folder, wanted.run.report)
     show(content, tables.claimed_table(found, content), as_json)
 
 
@@ -188,7 +195,10 @@ app.command()(sweep)
 app.command()(attack)
 app.command()(frontier)
 app.command()(audit)
+app.command()(report)
+serving(app)
 app.add_typer(bench, name="bench")
+app.add_typer(deploy, name="deploy")
 
 
 def _version(value: bool) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments import central, settings
-from experiments.compare import DEFAULT_METHODS, Comparison
+from experiments.comparison import DEFAULT_METHODS
 from experiments.few_shot import PROBES
+from experiments.found import Comparison
 from fedmeta.config import Config, ConfigError
 from fedmeta.data.sources import SOURCES
 from fedmeta.problem import build

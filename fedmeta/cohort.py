@@ -6,29 +6,26 @@ mapped over the users of a chunk with ``torch.func.vmap``. Users are independent
 permuting or re-chunking them changes nothing, and a real client is a chunk of one.
 """
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.func import vmap
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from fedmeta.dual import Dual, task_of
-from fedmeta.gram import Anchors, Geometry, anchors, each, geometry, those
+from fedmeta.gram import Geometry, anchors, each, geometry, those
 from fedmeta.gram import total as sum_over_users
 from fedmeta.heads import Tail
 from fedmeta.inner import Inner
-from fedmeta.learner import Model, Primal, Single, is_aligned
+from fedmeta.learner import Model, Primal, is_aligned
+from fedmeta.mapped import learner_of, mapped
 from fedmeta.methods import Method
 from fedmeta.methods.method import held
 from fedmeta.own_layer import parted, whole
 from fedmeta.params import OWN, SHARE, part, weighed
 from fedmeta.privacy.clip import Clip, Coordinates, clipped
-from fedmeta.trials import Course, courses, said
+from fedmeta.trials import Answer, Course, courses, said
 from fedmeta.types import Examples, Params, Task, Update
-
-Found = TypeVar("Found")
 
 
 class Trial(NamedTuple):
@@ -82,9 +79,9 @@ def contribute(
     if tail is None:
 
         def plain(mine: Task, own: Params) -> dict[str, Tensor]:
-            return step(_learner(model, aligned, task), held(method, theta, own), mine, inner)
+            return step(learner_of(model, aligned, task), held(method, theta, own), mine, inner)
 
-        sent: dict[str, Tensor] = mapped(plain, model, task, dict(memory or {}))
+        sent: dict[str, Tensor] = mapped(plain, model.head, task, dict(memory or {}))
     else:
         mine, gap = parted(tail, theta, memory or {})
         own = None if gap is None else gap.anchors(task)
@@ -137,97 +134,57 @@ def predict(
     Raises:
         ValueError: the dual form is forced where it does not apply.
     """
-    tail = _dual_tail(method, model, dual, training=False)
+    return [one.logits for one in answers(method, model, theta, task, trials, memory, dual)]
+
+
+def answers(
+    method: Method,
+    model: Model,
+    theta: Params,
+    task: Task,
+    trials: Sequence[Trial],
+    memory: Params | None = None,
+    dual: bool | None = None,
+    figures: bool = False,
+) -> list[Answer]:
+    """:func:`predict`, with the method's own figures ``(U,)`` of the users where asked for.
+
+    They may look at features, so they are taken in the plain form.
+    """
+    plainly = figures and bool(method.reports)
+    tail = None if plainly else _dual_tail(method, model, dual, training=False)
     task = task._replace(query=task.query._replace(y=torch.full_like(task.query.y, torch.nan)))
     own = memory or {}
     parts = None if tail is None else (geometry(task), anchors(tail, theta, task))
-    found: dict[int, Tensor] = {}
+    found: dict[int, Answer] = {}
     for course in courses(method, trials):
+        limited = Task(first(task.support, course.shots), task.query)
+        aligned = is_aligned(limited.support, course.inner.batch)
         if tail is None or parts is None:
-            logits = _plainly(method, model, theta, task, course, own)
+            said_of = _plainly(
+                method, learner_of(model, aligned, task), theta, limited, course, own, figures
+            )
         else:
-            logits = _in_dual(method, model, tail, theta, parts, task, course, own)
-        found |= {n: logits[at] for n, at in zip(course.trials, course.at, strict=True)}
+            users = Dual(model, tail, *parts, aligned)
+            start = held(method, users.start(theta), own)
+            said_of = said(method, users, start, task_of(limited), course)
+        found |= {n: said_of[at] for n, at in zip(course.trials, course.at, strict=True)}
     return [found[number] for number in range(len(trials))]
 
 
 def _plainly(
-    method: Method, model: Model, theta: Params, task: Task, course: Course, memory: Params
-) -> list[Tensor]:
-    limited = Task(first(task.support, course.shots), task.query)
-    learner = _learner(model, is_aligned(limited.support, course.inner.batch), task)
-
-    def one(mine: Task, own: Params) -> list[Tensor]:
-        return said(method, learner, held(method, theta, own), mine, course)
-
-    return mapped(one, model, limited, dict(memory))
-
-
-def report(
     method: Method,
-    model: Model,
+    learner: Primal,
     theta: Params,
-    task: Task,
-    trial: Trial,
-    memory: Params | None = None,
-) -> dict[str, Tensor]:
-    """A method's own figures ``(U,)`` of a chunk of new users after adaptation, by name."""
-    if not method.reports:
-        return {}
-    query = task.query._replace(y=torch.full_like(task.query.y, torch.nan))
-    limited = Task(first(task.support, trial.shots), query)
-    learner = _learner(model, is_aligned(limited.support, trial.inner.batch), task)
-
-    def one(mine: Task, own: Params) -> dict[str, Tensor]:
-        phi = method.adapt(learner, held(method, theta, own), mine, trial.inner)
-        return {name: figure(learner, phi, mine) for name, figure in method.reports.items()}
-
-    return mapped(one, model, limited, dict(memory or {}))
-
-
-def mapped(
-    function: Callable[[Task, Params], Found], model: Model, task: Task, own: Params
-) -> Found:
-    """A function of one user for all of them, as many in one batched program as suits the head."""
-    most = _most(model, task)
-    if most != 1:
-        found: Found = vmap(function, chunk_size=most or None)(task, dict(own))
-        return found
-    with torch.no_grad():  # what is to be derived says so
-        each = [
-            function(
-                Task(*(Examples(*(field[user] for field in side)) for side in task)),
-                {name: value[user] for name, value in own.items()},
-            )
-            for user in range(len(task.support.weight))
-        ]
-    leaves, spec = zip(*(tree_flatten(one) for one in each), strict=True)
-    return tree_unflatten([torch.stack(column) for column in zip(*leaves, strict=True)], spec[0])
-
-
-def _most(model: Model, task: Task) -> int:
-    """Most users in one batched program; 0: any number."""
-    return model.head.users.get(task.support.x.device.type, 0)
-
-
-def _learner(model: Model, aligned: bool, task: Task) -> Primal:
-    return Single(model, aligned) if _most(model, task) == 1 else Primal(model, aligned)
-
-
-def _in_dual(
-    method: Method,
-    model: Model,
-    tail: Tail,
-    theta: Params,
-    parts: tuple[Geometry, Anchors],
     task: Task,
     course: Course,
     memory: Params,
-) -> list[Tensor]:
-    limited = Task(first(task.support, course.shots), task.query)
-    aligned = is_aligned(limited.support, course.inner.batch)
-    users = Dual(model, tail, *parts, aligned)
-    return said(method, users, held(method, users.start(theta), memory), task_of(limited), course)
+    figures: bool,
+) -> list[Answer]:
+    def one(mine: Task, own: Params) -> list[Answer]:
+        return said(method, learner, held(method, theta, own), mine, course, figures)
+
+    return mapped(one, learner.head, task, dict(memory))
 
 
 def first(support: Examples, shots: int) -> Examples:

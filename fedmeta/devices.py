@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from fedmeta import generation, seeding
 from fedmeta.data.raw import DataError
 from fedmeta.device_rules import active
-from fedmeta.params import OWN
 from fedmeta.population import Population
 from fedmeta.problem import Problem, initial
 from fedmeta.traces import Trace, leaving, read_trace
@@ -79,7 +78,9 @@ def fleet_of(problem: Problem) -> Fleet | None:
     elif of.latency != "off":
         compute = slowness * (of.latency_seconds + of.example_seconds * _examples(problem))
     if of.bandwidth:
-        transfer = narrowness * (2 * _size(problem) / of.bandwidth)
+        # He is taken to send back as many bytes as he is sent.
+        size = generation.size(problem, initial(problem))
+        transfer = narrowness * (2 * size / of.bandwidth)
     phase = of.phase_spread * _uniform(population, *path, "device-phase")
     return Fleet(compute, transfer, phase, trace)
 
@@ -168,14 +169,6 @@ def _trace(problem: Problem) -> Trace | None:
             f" training users, {store.ids[missing[0]]!r} first; add them"
         )
     return trace
-
-
-def _size(problem: Problem) -> int:
-    """Bytes of the parameters that a user is sent; he is taken to send back as many."""
-    meta, train = initial(problem), problem.population.store.users("train")
-    sent = generation.issue(problem, meta, train[:1]) or meta
-    shared = [value for name, value in sent.items() if not name.startswith(OWN)]
-    return sum(value.numel() * value.element_size() for value in shared)
 
 
 def _examples(problem: Problem) -> Values:

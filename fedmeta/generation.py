@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedmeta.methods import Method
+from fedmeta.params import OWN
 from fedmeta.problem import Problem
 from fedmeta.types import Params
 
@@ -24,6 +25,13 @@ def collect(
     if generator is None or not len(users):
         return dict(sent)
     return generator.collect(meta, _rows(problem, users), sent)
+
+
+def size(problem: Problem, meta: Params) -> int:
+    """Bytes of the parameters that one training user is sent; what users own never travels."""
+    sent = issue(problem, meta, problem.population.store.users("train")[:1]) or meta
+    shared = [value for name, value in sent.items() if not name.startswith(OWN)]
+    return sum(value.numel() * value.element_size() for value in shared)
 
 
 def public(method: Method, meta: Params) -> Params:

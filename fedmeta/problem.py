@@ -11,7 +11,7 @@ from torch import Tensor
 from fedmeta import backbones, device_rules, fitness, head_fitness, public, robust, seeding
 from fedmeta.config import Config, ConfigError
 from fedmeta.data.sources import load
-from fedmeta.heads import HEADS, TAKES, Given, Head
+from fedmeta.heads import HEADS, TAKES, Given
 from fedmeta.inner import Inner
 from fedmeta.learner import Model
 from fedmeta.losses import LOSSES
@@ -112,41 +112,58 @@ def build(config: Config, progress: Progress | None = None) -> Problem:
         )
     device_rules.check(config)
     device = device_of(config.run.device)
-    population = _population(config, device, progress)
+    return assemble(config, _population(config, device, progress))
+
+
+def assemble(config: Config, population: Population) -> Problem:
+    """The problem of a config on a population that is at hand.
+
+    Raises:
+        ConfigError, ValueError: what cannot be run, with the reason.
+    """
     config = resolve(config, population.store.task)
-    method, given = METHODS[config.method.name], config.method
+    method = METHODS[config.method.name]
     head_fitness.check_kind(method, population, config)
-    head = head_of(population, config)
-    start = head.init(torch.Generator())
-    fitness.check(method, start, population, config)
-    moves = head_fitness.moves(method, head, start, config)
-    if moves is not None:
-        head = replace(head, tail=None)  # whose first layer moves as a whole or not at all
+    folder = ""
+    if TAKES.get(config.head.name) == "ids":
+        folder = backbones.folder_of(population.store, config.backbone)
+    width, task = population.features.shape[1], population.store.task
+    model = model_of(config, width, population.outputs, task, population.tokens, folder)
+    fitness.check(method, model.head.init(torch.Generator()), population, config)
+    model, train, adapt = inner_loops(config, model)
     privacy = refusals.checked(method, population, config)
-    robust.check(method, config, len(population.store.users("train")))
-    mu = given.mu if method.proximal else 0.0
-    train = Inner(given.rate, given.steps, given.batch, given.momentum, mu, given, moves=moves)
-    adapt = replace(train, rate=given.adapt_rate, steps=given.adapt_steps)
-    model = Model(head, LOSSES[population.store.task])
+    robust.check(method, config, population.trainers)
     return Problem(config, population, model, method, train, adapt, privacy)
 
 
-def head_of(population: Population, config: Config) -> Head:
-    """The head of a resolved config, on the population's features.
+def model_of(
+    config: Config, features: int, outputs: int, task: str, tokens: int = 1, folder: str = ""
+) -> Model:
+    """Head and loss of a resolved config, for features of a width and so many outputs.
 
     Raises:
-        HeadError: it does not fit them.
+        HeadError: the head does not fit them.
     """
-    made, folder = config.head, ""
-    if TAKES.get(made.name) == "ids":
-        folder = backbones.folder_of(population.store, config.backbone)
-    return HEADS[made.name](
-        population.features.shape[1],
-        population.outputs,
-        hidden=made.hidden,
-        experts=made.experts,
-        given=Given(made, population.tokens, folder, config.backbone.layers),
-    )
+    made = config.head
+    given = Given(made, tokens, folder, config.backbone.layers)
+    sizes = {"hidden": made.hidden, "experts": made.experts}
+    return Model(HEADS[made.name](features, outputs, **sizes, given=given), LOSSES[task])
+
+
+def inner_loops(config: Config, model: Model) -> tuple[Model, Inner, Inner]:
+    """The inner loops of training users and of new ones, and the model as they move it.
+
+    Raises:
+        ConfigError: `head.adapt` fits no parameter, or the method's inner loop has no parts.
+    """
+    given, method = config.method, METHODS[config.method.name]
+    moves = head_fitness.moves(method, model.head, model.head.init(torch.Generator()), config)
+    if moves is not None:
+        # The first layer moves as a whole or not at all.
+        model = model._replace(head=replace(model.head, tail=None))
+    mu = given.mu if method.proximal else 0.0
+    train = Inner(given.rate, given.steps, given.batch, given.momentum, mu, given, moves=moves)
+    return model, train, replace(train, rate=given.adapt_rate, steps=given.adapt_steps)
 
 
 def initial(problem: Problem) -> dict[str, Tensor]:
@@ -168,7 +185,7 @@ def initial(problem: Problem) -> dict[str, Tensor]:
         population.outputs,
         generator,
         max(len(population.store.domains), 1),
-        len(population.store.users("train")),
+        population.trainers,
         shown,
     )
     return problem.method.start(setup)

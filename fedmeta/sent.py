@@ -1,5 +1,6 @@
 """What a training user sends, as the server knows it before he does: names, shapes, weight."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
@@ -51,6 +52,15 @@ def shapes(problem: Problem, meta: Params, round_number: int) -> Shapes:
     They do not depend on data (under ``vmap`` a program cannot), so a made-up user shows them.
     """
     return _shapes(problem, meta, loop.inner_of(problem, round_number))
+
+
+def size(sent: Shapes) -> int:
+    """Bytes of what one user sends: his client sends it in float32.
+
+    >>> size({"weight": (3, 5), "loss": ()})
+    64
+    """
+    return sum(math.prod(shape) for shape in sent.values()) * torch.float32.itemsize
 
 
 def remembered(problem: Problem) -> Callable[[Params, int], Shapes]:

@@ -23,6 +23,10 @@ class RoundDone(NamedTuple):
             left in mid-round, and how many would have replied after the round was over.
         again: batches that raised and were computed again user by user.
         spent: users who took no part since their privacy budget is spent.
+        valid_worst: mean measure of the worst tenth of the validation users, beside `valid`.
+        bytes_down, bytes_up: of the parameters that the users asked were sent, and of what those
+            taken sent back, each user by a client of his own; evaluation, headers and reports of
+            a few bytes are not counted.
     """
 
     round: int
@@ -41,6 +45,9 @@ class RoundDone(NamedTuple):
     late: int = 0
     again: int = 0
     spent: int = 0
+    valid_worst: float | None = None
+    bytes_down: int = 0
+    bytes_up: int = 0
 
 
 class Phase(NamedTuple):

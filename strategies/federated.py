@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from strategies.contributions import collected, expected, orders, reason_of
 from strategies.errors import ClientError
 from strategies.events import Listener, RoundDone, ignore
 from strategies.intake import Intake
-from strategies.nodes import nodes_of
+from strategies.nodes import SIMULATED, Reach
 from strategies.norms import limits
 from strategies.ordered import OrderedSum
 from strategies.robust import Rows, Stack, total_of
@@ -52,6 +53,7 @@ class Federated(Strategy):
         save: Callable[[Progress], None] | None = None,
         chance: Chance | None = None,
         ledger: Path | None = None,
+        reach: Reach = SIMULATED,
     ) -> None:
         """Starts at the seeded initialization of the problem, or where a run was left.
 
@@ -62,8 +64,9 @@ class Federated(Strategy):
             save: called after every round that is to be saved.
             chance: where noise and secret cohorts come from; None: the seed of the run.
             ledger: folder of the ledger that releases are charged to; None: none is kept.
+            reach: how users are reached.
         """
-        self.problem, self.listener, self._save = problem, listener, save
+        self.problem, self.listener, self._save, self._reach = problem, listener, save, reach
         self._chance, self._ledger, privacy = chance, ledger, problem.privacy
         # A run that ends when a user fails would tell of his data.
         self._fails = problem.config.run.on_client_error == "fail" and not privacy.guards_users
@@ -81,6 +84,7 @@ class Federated(Strategy):
         self._turn = Turn(np.empty(0, dtype=np.int64), self._clock, 0, 0, 0)
         self._asked: dict[int, Asked] = {}
         self._shapes = sent.remembered(problem)
+        self._size = generation.size(problem, self.state.meta)
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -93,14 +97,16 @@ class Federated(Strategy):
         )
         there = ~np.isin(self._turn.users, quarantined(self.trust, server_round))
         users = self._turn.users[there]
-        nodes, self._users = nodes_of(grid), len(users)
+        node_of, self._users = self._reach.route(grid), len(users)
         self._began = time.perf_counter()
         chunks = tasks.chunks(population, users, settings.federation.chunk)
         self._asked = {
-            number: Asked(nodes[number % len(nodes)], chunk.tolist())
+            number: Asked(node, chunk.tolist())
             for number, chunk in enumerate(chunks)
+            if (node := node_of(number, chunk)) is not None
         }
-        return orders(self.problem, self.state, arrays, dict(self._asked), server_round)
+        asked, told = dict(self._asked), self._reach.told
+        return orders(self.problem, self.state, arrays, asked, server_round, told)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -126,10 +132,11 @@ class Federated(Strategy):
 
         failure, again = "", 0
         payers = np.array([u for one in self._asked.values() for u in one.users], np.int64)
+        honest = expected(self.problem, self.state, self._shapes, server_round)
         intake = Intake(
             limits(checks, self.problem.privacy),
             self._asked,
-            expected(self.problem, self.state, self._shapes, server_round),
+            honest,
             self.trust.norms,
             self.problem.config.federation.chunk,
             add,
@@ -159,12 +166,16 @@ class Federated(Strategy):
         counted = self.problem.privacy.guards_users or (
             bool(total) and ordered.users >= checks.quorum * (self._users - ordered.spent)
         )
+        up = sent.size(honest.shapes()) * ordered.users if ordered.users else 0
         if counted:
             self._step(total, ordered.weight, payers, server_round)
-        idle = len(quarantined(self.trust, server_round))
+        told: dict[str, Any] = {"counted": counted, "again": again, "spent": ordered.spent}
+        told |= {"refused": dict(intake.refused), "why": intake.why}
+        told |= {"quarantined": len(quarantined(self.trust, server_round))}
         self.trust = after(self.trust, norms, intake.bad, server_round, checks)
-        told = dict(intake.refused), intake.why, idle, counted
-        return self._over(server_round, ordered.users, told, again, ordered.spent)
+        down = self._size * (self._users + self._turn.dropped + self._turn.late)
+        told |= {"bytes_down": down, "bytes_up": up}
+        return self._over(server_round, ordered.users, told)
 
     def _step(
         self, total: Rows, weight: float, payers: NDArray[np.int64], server_round: int
@@ -193,7 +204,7 @@ class Federated(Strategy):
             arrays = wire.arrays(generation.public(self.problem.method, self.state.meta))
         self._asked = {}
         return judging.messages(
-            self.problem, arrays, users, [trial], self._asked, grid, server_round
+            self.problem, arrays, users, [trial], self._asked, grid, server_round, self._reach
         )
 
     def aggregate_evaluate(
@@ -201,31 +212,25 @@ class Federated(Strategy):
     ) -> MetricRecord | None:
         """The measure on validation users; the best round is remembered."""
         server_round += self._before
-        judged = judging.collect(self.problem, 1, replies, self._asked, server_round)
-        value = judging.measure(self.problem, judged, server_round)
+        real = self._reach.real
+        judged = judging.collect(self.problem, 1, replies, self._asked, server_round, real)
+        value = judging.measure(self.problem, judged, server_round, real)
         sign = METRICS[self.problem.population.store.task].sign
         if value is not None and sign * value > self.best[0]:
             self.best = (sign * value, server_round, self.state.meta)
-        self._done(self._last._replace(valid=value, why=self._last.why or judged.why))
+        self._last = self._last._replace(valid=value, why=self._last.why or judged.why)
+        self._done(self._last._replace(valid_worst=judging.worst(self.problem, judged, value)))
         return None if value is None else MetricRecord({"valid": value})
 
     def summary(self) -> None:
         """Nothing to say: the config is in the run's folder."""
 
-    def _over(
-        self,
-        server_round: int,
-        users: int,
-        told: tuple[dict[str, int], str, int, bool],
-        again: int,
-        spent: int,
-    ) -> tuple[ArrayRecord, MetricRecord]:
-        """A round's training is over, whether it counted or not."""
-        self.state = self.state._replace(round=server_round)
-        rounds, turn = self.problem.config.federation.rounds, self._turn
-        seconds, failed = time.perf_counter() - self._began, self._users - users - spent
-        self._last = RoundDone(server_round, rounds, users, failed, seconds, None, *told)
-        self._last = self._last._replace(again=again, spent=spent)
+    def _over(self, at: int, users: int, told: dict[str, Any]) -> tuple[ArrayRecord, MetricRecord]:
+        """A round's training is over, whether it counted or not; ``told``: fields of its event."""
+        self.state = self.state._replace(round=at)
+        turn, rounds = self._turn, self.problem.config.federation.rounds
+        seconds, failed = time.perf_counter() - self._began, self._users - users - told["spent"]
+        self._last = RoundDone(at, rounds, users, failed, seconds, None, **told)
         if self._fleet is not None:
             self._clock = turn.clock
             self._last = self._last._replace(

@@ -7,6 +7,7 @@ import typer
 
 from experiments import settings
 from experiments.options import AsJson, ConfigPath, Device, Out, Resume, Seed, Sets, config_of, show
+from experiments.report import writing
 
 DEFAULT = Path(__file__).parent.parent / "configs" / "attack.toml"
 
@@ -46,6 +47,7 @@ def attack(
             resume,
             display.runs,
         )
+    writing.after(found.folder, wanted.run.report)
     show(found.content | {"folder": str(found.folder)}, report.table(found), as_json)
 
 

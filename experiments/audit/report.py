@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from experiments import artifacts
 from experiments.artifacts import plain
 from experiments.audit import canary, inversion, membership
 from experiments.epsilon import mechanism_of
@@ -75,6 +76,19 @@ def write(found: dict[str, Any], path: Path) -> None:
         raise ConfigError(f"--out {str(path)!r}: {error.strerror}; name another file") from None
 
 
+def keep(config: Config, found: dict[str, Any], flags: dict[str, Any], out: Path | None) -> Path:
+    """A folder with ``config.toml``, ``audit.json`` and what was asked for; where it is.
+
+    Raises:
+        ConfigError: the folder is in use, or cannot be made.
+    """
+    folder = artifacts.make_folder(out or config.run.out, "audit")
+    artifacts.write_config(folder, config)
+    asked = [word for k, v in flags.items() if v not in (None, "") for word in (f"--{k}", str(v))]
+    artifacts.write_json(folder / "audit.json", found | {"asked": asked})
+    return folder
+
+
 def table(found: dict[str, Any]) -> RenderableType:
     """What :func:`run` found, for people."""
     out = Table(title="what attacks find, beside what is claimed")
@@ -110,6 +124,13 @@ def _canaries(out: Table, lines: list[str], one: dict[str, Any], number: int) ->
         "-",
         f"{told} at delta {one['delta']:g}",
     )
+    out.add_row(
+        "the same, if its noise is Gaussian of whatever size",
+        f"at least {one['lower_bound_curve']:.3g}"
+        + (" REFUTES THE CLAIM" if one["refuted_curve"] else ""),
+        "-",
+        told,
+    )
     if number:
         return
     could, caught = one["power"], one["power"]["caught_at_a_third"]
@@ -117,6 +138,7 @@ def _canaries(out: Table, lines: list[str], one: dict[str, Any], number: int) ->
         f"canaries saw {one['seen']} of {one['rounds']} rounds, at confidence 95 %; right noise"
         f" gives {could['at_claimed_noise']:.3g}, a third of it {could['at_a_third']:.3g}"
         + ("" if caught is None else f" (caught in {caught:.0%} of runs)")
+        + f"; by the whole curve right noise gives {could['curve_at_claimed_noise']:.3g}"
         + f"; it can find at most {could['largest']:.3g}, and no claim above that is refuted"
     )
 

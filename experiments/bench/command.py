@@ -26,11 +26,15 @@ def engine(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def privacy(as_json: AsJson = False) -> None:
+def privacy(
+    seconds: Annotated[float, typer.Option(min=0.01, help="Length of a turn.")] = 1.0,
+    repeats: Annotated[int, typer.Option(min=1, help="Turns of each way.")] = 3,
+    as_json: AsJson = False,
+) -> None:
     """Users per second of example-level DP-SGD, of the engine and of a loop over Opacus."""
     from experiments.bench import private as bench
 
-    _report(bench.rows(say=_say), bench.table, as_json)
+    _report(bench.rows(seconds, repeats, _say), bench.table, as_json)
 
 
 @app.command()
@@ -99,6 +103,26 @@ def flower(
     from experiments.bench import flower as bench
 
     _report(bench.rows(bench.cohorts_of(users), rounds, _say), bench.table, as_json)
+
+
+@app.command()
+def serve(
+    users: Annotated[int, typer.Option(min=1, help="Users, and requests: one of each.")] = 1000,
+    rate: Annotated[float, typer.Option(min=0.1, help="Requests a second.")] = 20.0,
+    as_json: AsJson = False,
+) -> None:
+    """Latency of `fedmeta serve` with MiniLM under a steady load, and heads-only throughput."""
+    from experiments.bench import serve as bench
+
+    _report(bench.rows(users, rate, _say), bench.table, as_json)
+
+
+@app.command()
+def deploy(as_json: AsJson = False) -> None:
+    """Seconds of a round with real nodes, over those of an app of Flower's that does nothing."""
+    from experiments.bench import deployed as bench
+
+    _report(bench.rows(_say), bench.table, as_json)
 
 
 def _report(

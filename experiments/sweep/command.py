@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from experiments.options import AsJson, Backend, Device, Out, Resume, Seed, Sets, show
+from experiments.report import writing
 
 
 def sweep(
@@ -45,4 +46,5 @@ def sweep(
             display.runs,
         )
     report.draw(found.folder, found.content)
+    writing.after(found.folder, plan.config.run.report)
     show(found.content | {"folder": str(found.folder)}, report.table(found), as_json)

@@ -55,19 +55,29 @@ def encode(
         BackboneError: the folder's model cannot be loaded, is no encoder, or takes fewer
             tokens than ``max_length``.
     """
-    import torch
+    model, tokenizer = load(folder, max_length, layers)
+    found = embed(texts, model.to(device), tokenizer, max_length, batch, progress, output)
+    if not len(found):
+        raise BackboneError("there are no texts to encode, expected at least one")
+    return found
 
-    out: Features | None = None
-    model = load(folder, max_length, layers)
-    for rows, hidden, mask in _batches(texts, model, max_length, batch, device, progress):
-        if output == "cls":
-            mask = torch.zeros_like(mask).index_fill_(1, mask.new_zeros(1), 1)
-        vectors = pool(hidden, mask).cpu().numpy()
-        if out is None:
+
+def embed(
+    texts: Sequence[str],
+    model: Any,
+    tokenizer: Any,
+    max_length: int,
+    batch: int,
+    progress: Progress | None = None,
+    output: str = "mean",
+) -> Features:
+    """:func:`encode` with a model that is loaded, on the device where it is."""
+    out = np.empty((len(texts), 0), dtype=np.float32)
+    for rows, hidden, mask in _batches(texts, model, tokenizer, max_length, batch, progress):
+        vectors = pooled(hidden, mask, output).cpu().numpy()
+        if not out.size:
             out = np.empty((len(texts), vectors.shape[1]), dtype=np.float32)
         out[rows] = vectors
-    if out is None:
-        raise BackboneError("there are no texts to encode, expected at least one")
     return out
 
 
@@ -87,8 +97,9 @@ def token_vectors(
     """
     import torch
 
-    model = load(folder, max_length, layers)
-    for rows, hidden, mask in _batches(texts, model, max_length, batch, device, progress):
+    model, tokenizer = load(folder, max_length, layers)
+    model = model.to(device)
+    for rows, hidden, mask in _batches(texts, model, tokenizer, max_length, batch, progress):
         vectors = torch.nn.functional.normalize(hidden, dim=-1) * mask.unsqueeze(-1)
         yield rows, vectors.half().cpu().numpy()
 
@@ -105,16 +116,15 @@ def numbers(texts: Sequence[str], folder: Path, max_length: int) -> Features:
 
 def _batches(
     texts: Sequence[str],
-    model: tuple[Any, Any],
+    encoder: Any,
+    tokenizer: Any,
     max_length: int,
     batch: int,
-    device: str,
     progress: Progress | None,
 ) -> Iterator[tuple[list[int], Tensor, Tensor]]:
     """Rows of some texts, what the last layer says of their tokens ``(B, T, D)``, and which are."""
     import torch
 
-    encoder, tokenizer = model[0].to(device), model[1]
     # Texts of similar length share a batch, so that little is computed for padding.
     order = sorted(range(len(texts)), key=lambda i: (len(texts[i]), i))
     for start in range(0, len(order), batch):
@@ -125,12 +135,21 @@ def _batches(
             truncation=True,
             max_length=max_length,
             return_tensors="pt",
-        ).to(device)
+        ).to(encoder.device)
         with torch.inference_mode():
             hidden = encoder(**tokens).last_hidden_state
         yield rows, hidden, tokens["attention_mask"]
         if progress is not None:
             progress(start + len(rows), len(texts))
+
+
+def pooled(hidden: Tensor, mask: Tensor, output: str) -> Tensor:
+    """One vector of length one from each text's tokens: their mean, or the first (`cls`)."""
+    import torch
+
+    if output == "cls":
+        mask = torch.zeros_like(mask).index_fill_(1, mask.new_zeros(1), 1)
+    return pool(hidden, mask)
 
 
 def pool(hidden: Tensor, mask: Tensor) -> Tensor:

@@ -57,4 +57,4 @@ def _embed(params: Params, x: Tensor) -> Tensor:
     weight, bias = params["experts.weight"], params["experts.bias"]
     # All experts in one product; of one expert it is that of `mlp`, to the bit.
     hidden = torch.relu(weight.flatten(0, 1) @ x.mT + bias.flatten()[:, None])
-    return (gates(params, x)[:, None] * hidden.view(*bias.shape, len(x))).sum(0)
+    return (gates(params, x)[:, None] * hidden.view(*bias.shape, x.shape[-2])).sum(0)

@@ -43,7 +43,9 @@ class PrivacyConfig(Section):
         " for the query once for the whole run, or anew in each round, which costs more",
     )
     delta: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
-        1e-5, description="delta at which epsilon is told"
+        1e-5,
+        description="delta at which epsilon is told; at most 1 over the users, or the examples of"
+        " all of them, that are protected",
     )
     epsilon_budget: NonNegative = Field(
         0.0, description="a user takes no part when it would take him past this; 0: no budget"
@@ -57,4 +59,10 @@ class PrivacyConfig(Section):
         1,
         description="`banded`: bands of the strategy matrix, at most the rounds after which a user"
         " is back",
+    )
+    test_noise: bool = Field(
+        False,
+        description="deployment: noise and cohorts go by `run.seed` as in a simulation, to compare"
+        " the two; it hides nothing, no epsilon is told, and nodes refuse it unless their owner's"
+        " policy has test-noise = true",
     )

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fedmeta.sections.section import Count, Natural, NonNegative, Section, Seed
+from fedmeta.sections.section import Count, Natural, NonNegative, Positive, Section, Seed
 
 
 class ServerConfig(Section):
@@ -73,6 +73,11 @@ class RunConfig(Section):
     memory: str = Field(
         "", description="folder of what users own between rounds; empty: in the run's folder"
     )
+    canaries: Natural = Field(
+        200,
+        description="with privacy: canaries of the audit whose lower bound stands beside epsilon;"
+        " 0: no audit",
+    )
     checkpoint_every: Natural = Field(
         1,
         description="rounds between checkpoints, from which `--resume` goes on, at most one a"
@@ -81,9 +86,18 @@ class RunConfig(Section):
     memory_limit: Natural = Field(
         0, description="Ray: most private memory of a worker in MB; 0: no limit"
     )
+    report: bool = Field(True, description="write `report.html` when a command has ended")
+    timeout: Positive = Field(
+        120.0, description="deployment: seconds to wait for the replies of a round"
+    )
     device: str = Field("cpu", description="`cpu`, `cuda` or `cuda:N`")
     on_client_error: Literal["fail", "skip"] = Field(
         "fail",
         description="end the run, or go on without the failed users, as runs with `privacy.unit`"
         " = `user` always do",
+    )
+    track: str = Field(
+        "",
+        description="programs that runs are told to as they go on, separated by commas:"
+        " `tensorboard`, `mlflow`, `wandb` (docs/tracking.md)",
     )

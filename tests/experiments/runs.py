@@ -17,6 +17,8 @@ TINY = {
     "evaluation.bootstrap": 200,
     "evaluation.tune": False,
     "run.backend": "inline",
+    "run.canaries": 0,
+    "run.report": False,
 }
 """A run of about a second."""
 

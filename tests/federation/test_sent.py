@@ -110,6 +110,51 @@ def test_what_leaves_a_client_is_what_the_table_says(name: str, head: str) -> No
     assert seen.judged == {"scores"}
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"method__name": "fedavg"},
+        {"method__name": "fedper"},
+        {"method__name": "meta-sgd"},
+        {"method__name": "ditto"},
+        {"method__name": "pfedhn"},
+        {"method__name": "reptile", "robust__rule": "median"},
+        {
+            "method__name": "reptile",
+            "privacy__unit": "user",
+            "privacy__noise_multiplier": 1.0,
+            "privacy__adaptive_quantile": 0.5,
+        },
+    ],
+    ids=lambda given: "-".join(map(str, given.values())),
+)
+def test_bytes_of_a_round_are_those_of_its_messages(given: dict[str, object]) -> None:
+    """Where every user has a message of his own; an array of one user's is what he sends."""
+    app, down, up = ClientApp(), [0] * (ROUNDS + 1), [0] * (ROUNDS + 1)
+
+    def size(record: ArrayRecord) -> int:
+        return sum(array.numpy().nbytes for name, array in record.items() if name != SHARE)
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        reply = clients.app.train(message, context)
+        number = wire.read_order(message)[1].round
+        down[number] += sum(map(size, message.content.array_records.values()))
+        up[number] += sum(map(size, reply.content.array_records.values()))
+        return reply
+
+    @app.evaluate()
+    def evaluate(message: Message, context: Context) -> Message:
+        return clients.app.evaluate(message, context)
+
+    run = problem(**given, federation__rounds=ROUNDS, federation__chunk=1)
+    history = over_inline(run, app=app).history
+    assert min(down[1:] + up[1:]) > 0
+    assert [(event.bytes_down, event.bytes_up) for event in history] == list(
+        zip(down[1:], up[1:], strict=True)
+    )
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_words_and_rules_agree(name: str) -> None:
     """Who owns something says what he keeps, and who sends nothing says that."""
