@@ -18,7 +18,7 @@ from fedmeta.gram import total as sum_over_users
 from fedmeta.heads import Tail
 from fedmeta.inner import Inner
 from fedmeta.learner import Model, Primal, is_aligned
-from fedmeta.mapped import mapped
+from fedmeta.mapped import learner_of, mapped
 from fedmeta.methods import Method
 from fedmeta.methods.method import held
 from fedmeta.own_layer import parted, whole
@@ -79,7 +79,7 @@ def contribute(
     if tail is None:
 
         def plain(mine: Task, own: Params) -> dict[str, Tensor]:
-            return step(Primal(model, aligned), held(method, theta, own), mine, inner)
+            return step(learner_of(model, aligned, task), held(method, theta, own), mine, inner)
 
         sent: dict[str, Tensor] = mapped(plain, model.head, task, dict(memory or {}))
     else:
@@ -161,7 +161,9 @@ def answers(
         limited = Task(first(task.support, course.shots), task.query)
         aligned = is_aligned(limited.support, course.inner.batch)
         if tail is None or parts is None:
-            said_of = _plainly(method, Primal(model, aligned), theta, limited, course, own, figures)
+            said_of = _plainly(
+                method, learner_of(model, aligned, task), theta, limited, course, own, figures
+            )
         else:
             users = Dual(model, tail, *parts, aligned)
             start = held(method, users.start(theta), own)

@@ -11,6 +11,7 @@ from experiments.reference import PAGE, render
 from experiments.reproduce import CONFIGS
 from experiments.settings import read
 from fedmeta.config import known_keys
+from fedmeta.data.sources import SOURCES
 from tests.experiments.runs import Result, sets
 
 FILES = sorted(CONFIGS.glob("*.toml"))
@@ -48,10 +49,10 @@ def test_config_runs(
         "data__source": source,
         "backbone__columns": 64,
     }
-    if source not in ("preferences", "digits"):
+    if source not in SOURCES:
         file = request.getfixturevalue("shared_data") / source
         given["data__source"] = file
-    if source.endswith(".npz"):
+    if source.endswith(".npz") or source == "sinusoid" or read(path).data.window:
         given["backbone__name"] = "identity"
     summary = fedmeta("simulate", path, *sets(**given), "--json").json
     assert summary["rounds"] == 2
