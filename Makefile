@@ -3,6 +3,7 @@
 # PYTHON=python3.12            another interpreter, 3.11 or later
 # TORCH_INDEX=URL              one more package index. On Linux, plain torch brings CUDA with it;
 #                              https://download.pytorch.org/whl/cpu has builds without.
+# FEDMETA_FULL=1 make test-slow   also what takes an hour: every kill on Ray
 
 PYTHON ?= python3
 TORCH_INDEX ?=
@@ -15,7 +16,7 @@ export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check bench clean
+.PHONY: help demo test test-slow check docs release-check bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -35,12 +36,21 @@ check: .venv/.stamp ## style, types, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: .venv/.stamp ## the documentation as pages in site/, which need no network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+release-check: .venv/.stamp ## wheel and source archive in dist/, their contents, licences, SBOM
+	rm -rf dist build
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/twine check --strict dist/*.whl dist/*.tar.gz
+	$(BIN)/python -m experiments.release dist
+
 bench: .venv/.stamp ## speed of the engine and of the ways to run it
 	$(BIN)/fedmeta bench engine
 	$(BIN)/fedmeta bench flower
 
 clean: ## remove the environment and all caches of tools
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+	rm -rf .venv build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
 	  .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

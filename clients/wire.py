@@ -69,6 +69,26 @@ class Sum(NamedTuple):
     spent: int = 0
 
 
+def arrays_in(message: Message, name: str) -> ArrayRecord:
+    """A record of arrays. Flower's views by type copy all records every time they are looked at.
+
+    Raises:
+        TypeError: the record is of another type.
+    """
+    record = message.content[name]
+    if not isinstance(record, ArrayRecord):
+        raise TypeError(f"{name!r} is {type(record).__name__}; expected ArrayRecord")
+    return record
+
+
+def fields_in(message: Message, name: str) -> ConfigRecord:
+    """A record of fields; see :func:`arrays_in`."""
+    record = message.content[name]
+    if not isinstance(record, ConfigRecord):
+        raise TypeError(f"{name!r} is {type(record).__name__}; expected ConfigRecord")
+    return record
+
+
 def arrays(params: Params) -> ArrayRecord:
     """The server's parameters as a record."""
     return ArrayRecord({name: Array(value.cpu().numpy()) for name, value in params.items()})
@@ -101,8 +121,8 @@ def order_message(
 
 def read_order(message: Message) -> tuple[ArrayRecord, Order]:
     """The parameters and the order in a message."""
-    fields = dict(message.content.config_records[_ORDER])
-    return message.content.array_records[META], Order(**fields)  # type: ignore[arg-type]
+    fields = dict(fields_in(message, _ORDER))
+    return arrays_in(message, META), Order(**fields)  # type: ignore[arg-type]
 
 
 def read_made(message: Message) -> ArrayRecord:
@@ -127,9 +147,9 @@ def sum_reply(message: Message, reply: Sum) -> Message:
 
 def read_sum(message: Message, read: Read = lambda name, array: array.numpy()) -> Sum:
     """The sum in a reply to `train`, in float64; ``read`` makes numbers of an array."""
-    record = message.content.array_records[SUM]
+    record = arrays_in(message, SUM)
     total = {name: read(name, array).astype(np.float64) for name, array in record.items()}
-    fields = dict(message.content.config_records[REPORT])
+    fields = dict(fields_in(message, REPORT))
     return Sum(total=total, **fields)  # type: ignore[arg-type]
 
 
@@ -145,5 +165,5 @@ def read_scores(
     message: Message, read: Read = lambda name, array: array.numpy()
 ) -> tuple[list[int], NDArray[np.floating]]:
     """Users and scores in a reply to `evaluate`; ``read`` makes numbers of the array."""
-    users = message.content.config_records[REPORT]["users"]
-    return users, read(SCORES, message.content.array_records[SCORES][SCORES])  # type: ignore[return-value]
+    users = fields_in(message, REPORT)["users"]
+    return users, read(SCORES, arrays_in(message, SCORES)[SCORES])  # type: ignore[return-value]

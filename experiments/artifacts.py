@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from fedmeta.config import Config, ConfigError
 from fedmeta.types import Params
 from strategies.app import Outcome
-from strategies.checkpoint import absolute
+from strategies.checkpoint import CheckpointError, absolute
 from strategies.events import RoundDone
 
 
@@ -118,9 +118,19 @@ def rewrite_rounds(folder: Path, history: Sequence[RoundDone]) -> None:
 
 
 def append_round(folder: Path, event: RoundDone) -> None:
-    """One line of ``rounds.jsonl``, as soon as the round is over."""
-    with (folder / "rounds.jsonl").open("a", encoding="utf-8") as file:
-        file.write(_line(event))
+    """One line of ``rounds.jsonl``, as soon as the round is over.
+
+    Raises:
+        CheckpointError: the disk is full or read-only.
+    """
+    try:
+        with (folder / "rounds.jsonl").open("a", encoding="utf-8") as file:
+            file.write(_line(event))
+    except OSError as error:
+        raise CheckpointError(
+            f"round {event.round} cannot be noted in {str(folder / 'rounds.jsonl')!r}:"
+            f" {error.strerror or error}; make room and go on with --resume"
+        ) from None
 
 
 def _line(event: RoundDone) -> str:

@@ -54,7 +54,7 @@ def simulate(
 ) -> None:
     """Train one method over simulated users and judge it on users it has never seen."""
     from experiments import progress, tables
-    from experiments import simulate as runner
+    from experiments import running as runner
 
     config = config or settings.left(resume)
     wanted = config_of(config, sets, seed, backend, device, on_client_error)
@@ -86,7 +86,7 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Run several methods on the same users and say which differences are real."""
-    from experiments import compare as runner
+    from experiments import comparison as runner
     from experiments import progress, selection, tables
 
     config = config or settings.left(resume)
@@ -164,7 +164,7 @@ def reproduce(
     as_json: AsJson = False,
 ) -> None:
     """Run an experiment whose result is documented, and say what was claimed of it."""
-    from experiments import compare as runner
+    from experiments import comparison as runner
     from experiments import few_shot, listing, progress, tables
     from experiments import reproduce as named
 

@@ -1,8 +1,12 @@
 """Lines with intervals, the same in all pictures."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from io import StringIO
 from pathlib import Path
 from typing import Any
+
+from matplotlib.figure import Figure
 
 COLOURS = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#7F7F7F",
@@ -10,6 +14,23 @@ COLOURS = (
 """Told apart with any colour vision (Okabe and Ito 2008, their yellow replaced by a grey)."""
 MARKERS = "osD^vPX*<>"
 LINES = ("-", "--", "-.", ":")
+
+
+def _fixed() -> AbstractContextManager[None]:
+    """In it the same figure gives the same file."""
+    import matplotlib as mpl
+
+    return mpl.rc_context({"svg.hashsalt": "fedmeta", "svg.fonttype": "none"})
+
+
+class Picture(Figure):
+    """A figure that notebooks show, without the global state of pyplot."""
+
+    def _repr_svg_(self) -> str:
+        text = StringIO()
+        with _fixed():
+            self.savefig(text, format="svg", metadata={"Date": None})
+        return text.getvalue()
 
 
 def line(
@@ -56,8 +77,6 @@ def plain(axis: Any) -> None:
 
 def save(figure: Any, folder: Path, name: str) -> None:
     """An SVG and a PNG; the same figure gives the same file: no date, no random ids."""
-    import matplotlib as mpl
-
-    with mpl.rc_context({"svg.hashsalt": "fedmeta", "svg.fonttype": "none"}):
+    with _fixed():
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
     figure.savefig(folder / f"{name}.png", dpi=150)

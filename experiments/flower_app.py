@@ -5,9 +5,9 @@ import time
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from experiments import artifacts, tables
+from experiments import artifacts, tables, tracking
 from experiments.memory import peak_rss_mb
-from experiments.simulate import finish
+from experiments.running import finish
 from fedmeta import unread
 from fedmeta.config import parse
 from fedmeta.problem import build
@@ -33,22 +33,28 @@ def main(grid: Grid, context: Context) -> None:
     problem = build(given)
     unread.check(given, [given.method.name], problem.population.store.task)
     check_turns(problem)
+    tracking.check(given)
     backbone_s = time.perf_counter() - began
     folder = artifacts.make_folder(settings.out, settings.name or problem.config.method.name)
     artifacts.write_config(folder, problem.config)
 
-    def tell(event: Event) -> None:
-        if isinstance(event, RoundDone):
-            artifacts.append_round(folder, event)
-            if event.valid is not None:
-                print(f"round {event.round}/{event.rounds}: valid {event.valid:.4f}", flush=True)
+    with tracking.following(problem.config, folder) as follow:
 
-    outcome = run(grid, problem, tell)
-    speed = {
-        "backbone_s": backbone_s,
-        "startup_s": began - _BEGAN,
-        "rounds_s": outcome.seconds,
-        "wall_s": time.perf_counter() - _BEGAN,
-        "peak_rss_mb": peak_rss_mb(),
-    }
-    tables.show(tables.run_table(finish(folder, outcome, speed, backend="flower")))
+        def tell(event: Event) -> None:
+            follow(event)
+            if isinstance(event, RoundDone):
+                artifacts.append_round(folder, event)
+                if event.valid is not None:
+                    print(
+                        f"round {event.round}/{event.rounds}: valid {event.valid:.4f}", flush=True
+                    )
+
+        outcome = run(grid, problem, tell)
+        speed = {
+            "backbone_s": backbone_s,
+            "startup_s": began - _BEGAN,
+            "rounds_s": outcome.seconds,
+            "wall_s": time.perf_counter() - _BEGAN,
+            "peak_rss_mb": peak_rss_mb(),
+        }
+        tables.show(tables.run_table(finish(folder, outcome, speed, "flower", follow)))

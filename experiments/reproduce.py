@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments import central, settings
-from experiments.compare import DEFAULT_METHODS, Comparison
+from experiments.comparison import DEFAULT_METHODS
+from experiments.found import Comparison
 from fedmeta.config import Config, ConfigError
 from fedmeta.problem import build
 

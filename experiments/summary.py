@@ -17,6 +17,7 @@ from fedmeta.problem import Problem
 from fedmeta.statistics import achieved_share, describe, gain, hurt_share, interval
 from fedmeta.types import Params
 from strategies.app import Outcome
+from strategies.errors import ClientError
 
 PACKAGES = ("torch", "flwr", "ray", "transformers", "numpy")
 
@@ -79,6 +80,24 @@ def refused(outcome: Outcome) -> dict[str, Any]:
     }
 
 
+def not_judged(outcome: Outcome) -> list[str]:
+    """Who could not be judged, and so is not in the figures: a sentence for each occasion."""
+    return [f"WARNING: {name}: {why}" for name, why in outcome.lost.items()]
+
+
+def check_everybody(outcome: Outcome) -> None:
+    """Refuse an outcome that lacks users, where it is to be held against others.
+
+    Raises:
+        ClientError: users could not be judged.
+    """
+    if told := not_judged(outcome):
+        raise ClientError(
+            f"{told[0].removeprefix('WARNING: ')}; runs are compared on the same users: go on with"
+            " --resume, which judges once more"
+        )
+
+
 def usable(method: Method) -> bool:
     """Whether "before" is a model that somebody would use, so that a gain over it means something.
 
@@ -137,11 +156,10 @@ def summarize(outcome: Outcome, speed: dict[str, float]) -> dict[str, Any]:
         "rounds": len(outcome.history),
         "best_round": outcome.best_round,
         "adapt": {"rate": outcome.adapt.rate, "steps": outcome.adapt.steps},
-        "users": {
-            split: len(population.store.users(split)) for split in ("train", "valid", "test")
-        },
+        "users": {"train": len(population.store.users("train"))}
+        | {split: len(users) for split, users in outcome.users.items()},
         "dropped": population.store.dropped,
-        "notes": notes(outcome.problem) + _retries(outcome),
+        "notes": notes(outcome.problem) + _retries(outcome) + not_judged(outcome),
         "failed_updates": failed,
         "refused": refused(outcome),
         "budget_spent": sum(event.spent for event in outcome.history),

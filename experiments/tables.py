@@ -1,5 +1,6 @@
 """The tables at the end of a command."""
 
+from io import StringIO
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -7,8 +8,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from experiments.compare import Comparison
-from experiments.simulate import Run
+from experiments.audit import beside
+from experiments.found import Comparison, Run
 from fedmeta.methods import METHODS
 from fedmeta.metrics import METRICS, Metric
 from fedmeta.privacy.claim import Claim, sentence
@@ -62,6 +63,8 @@ def run_table(run: Run) -> RenderableType:
     lines += [Text(note) for note in summary["notes"]]
     if claim := summary["privacy"]:
         lines.append(Text(sentence(Claim(**claim))))
+    if audit := summary.get("audit"):
+        lines.append(Text(beside.sentence(audit)))
     lines.append(Text(f"weights sha256 {summary['weights_sha256'][:16]}…   {run.folder}"))
     return Group(table, *lines)
 
@@ -182,6 +185,9 @@ def _claims(found: Comparison) -> list[str]:
         if claim := row.summary.get("privacy"):
             by.setdefault(sentence(Claim(**claim)), []).append(method)
     lines = [f"{', '.join(methods)}: {text}" for text, methods in by.items()]
+    for method, row in found.rows.items():
+        if audit := row.summary.get("audit"):
+            lines.append(f"{method}: {beside.sentence(audit)}")
     if len(found.rows) > 1 and lines:
         lines.append("each run by itself: whoever makes several of them public pays for all")
     return lines
@@ -214,3 +220,13 @@ def show(what: RenderableType) -> None:
     if not console.is_terminal:
         console = Console(width=120)
     console.print(what)
+
+
+def html(what: RenderableType) -> str:
+    """The same for notebooks: escaped, in the page's own colours."""
+    console = Console(record=True, file=StringIO(), width=120, force_jupyter=False)
+    console.print(what)
+    style = "white-space:pre;overflow-x:auto;line-height:normal;font-family:monospace"
+    return console.export_html(
+        inline_styles=True, code_format=f'<pre style="{style}">{{code}}</pre>'
+    )

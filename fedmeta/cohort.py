@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from fedmeta.dual import Dual, task_of
-from fedmeta.gram import Anchors, Geometry, anchors, each, geometry, those
+from fedmeta.gram import Geometry, anchors, each, geometry, those
 from fedmeta.gram import total as sum_over_users
 from fedmeta.heads import Tail
 from fedmeta.inner import Inner
@@ -24,7 +24,7 @@ from fedmeta.methods.method import held
 from fedmeta.own_layer import parted, whole
 from fedmeta.params import OWN, SHARE, part, weighed
 from fedmeta.privacy.clip import Clip, Coordinates, clipped
-from fedmeta.trials import Course, courses, said
+from fedmeta.trials import Answer, Course, courses, said
 from fedmeta.types import Examples, Params, Task, Update
 
 
@@ -134,70 +134,56 @@ def predict(
     Raises:
         ValueError: the dual form is forced where it does not apply.
     """
-    tail = _dual_tail(method, model, dual, training=False)
+    return [one.logits for one in answers(method, model, theta, task, trials, memory, dual)]
+
+
+def answers(
+    method: Method,
+    model: Model,
+    theta: Params,
+    task: Task,
+    trials: Sequence[Trial],
+    memory: Params | None = None,
+    dual: bool | None = None,
+    figures: bool = False,
+) -> list[Answer]:
+    """:func:`predict`, with the method's own figures ``(U,)`` of the users where asked for.
+
+    They may look at features, so they are taken in the plain form.
+    """
+    plainly = figures and bool(method.reports)
+    tail = None if plainly else _dual_tail(method, model, dual, training=False)
     task = task._replace(query=task.query._replace(y=torch.full_like(task.query.y, torch.nan)))
     own = memory or {}
     parts = None if tail is None else (geometry(task), anchors(tail, theta, task))
-    found: dict[int, Tensor] = {}
+    found: dict[int, Answer] = {}
     for course in courses(method, trials):
+        limited = Task(first(task.support, course.shots), task.query)
+        aligned = is_aligned(limited.support, course.inner.batch)
         if tail is None or parts is None:
-            logits = _plainly(method, model, theta, task, course, own)
+            said_of = _plainly(method, Primal(model, aligned), theta, limited, course, own, figures)
         else:
-            logits = _in_dual(method, model, tail, theta, parts, task, course, own)
-        found |= {n: logits[at] for n, at in zip(course.trials, course.at, strict=True)}
+            users = Dual(model, tail, *parts, aligned)
+            start = held(method, users.start(theta), own)
+            said_of = said(method, users, start, task_of(limited), course)
+        found |= {n: said_of[at] for n, at in zip(course.trials, course.at, strict=True)}
     return [found[number] for number in range(len(trials))]
 
 
 def _plainly(
-    method: Method, model: Model, theta: Params, task: Task, course: Course, memory: Params
-) -> list[Tensor]:
-    limited = Task(first(task.support, course.shots), task.query)
-    learner = Primal(model, is_aligned(limited.support, course.inner.batch))
-
-    def one(mine: Task, own: Params) -> list[Tensor]:
-        return said(method, learner, held(method, theta, own), mine, course)
-
-    found: list[Tensor] = vmap(one)(limited, dict(memory))
-    return found
-
-
-def report(
     method: Method,
-    model: Model,
+    learner: Primal,
     theta: Params,
-    task: Task,
-    trial: Trial,
-    memory: Params | None = None,
-) -> dict[str, Tensor]:
-    """A method's own figures ``(U,)`` of a chunk of new users after adaptation, by name."""
-    if not method.reports:
-        return {}
-    query = task.query._replace(y=torch.full_like(task.query.y, torch.nan))
-    limited = Task(first(task.support, trial.shots), query)
-    learner = Primal(model, is_aligned(limited.support, trial.inner.batch))
-
-    def one(mine: Task, own: Params) -> dict[str, Tensor]:
-        phi = method.adapt(learner, held(method, theta, own), mine, trial.inner)
-        return {name: figure(learner, phi, mine) for name, figure in method.reports.items()}
-
-    found: dict[str, Tensor] = vmap(one)(limited, dict(memory or {}))
-    return found
-
-
-def _in_dual(
-    method: Method,
-    model: Model,
-    tail: Tail,
-    theta: Params,
-    parts: tuple[Geometry, Anchors],
     task: Task,
     course: Course,
     memory: Params,
-) -> list[Tensor]:
-    limited = Task(first(task.support, course.shots), task.query)
-    aligned = is_aligned(limited.support, course.inner.batch)
-    users = Dual(model, tail, *parts, aligned)
-    return said(method, users, held(method, users.start(theta), memory), task_of(limited), course)
+    figures: bool,
+) -> list[Answer]:
+    def one(mine: Task, own: Params) -> list[Answer]:
+        return said(method, learner, held(method, theta, own), mine, course, figures)
+
+    found: list[Answer] = vmap(one)(task, dict(memory))
+    return found
 
 
 def first(support: Examples, shots: int) -> Examples:

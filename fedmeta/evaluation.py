@@ -15,9 +15,11 @@ from torch import Tensor
 from fedmeta import cohort, loop, seeding
 from fedmeta.config import Config, ConfigError
 from fedmeta.inner import Inner
+from fedmeta.methods import Method
 from fedmeta.metrics import score
 from fedmeta.problem import Problem
-from fedmeta.types import Params, Task
+from fedmeta.trials import Answer
+from fedmeta.types import Params
 from fedmeta.unseen import judging
 
 NUMBERS = 2**25
@@ -44,28 +46,25 @@ def evaluate(
     task = judging(population, users, stream, config.data.support)
     with torch.no_grad():
         facts = loop.facts_of(problem, users, judged=True)
-        logits = cohort.predict(problem.method, problem.model, theta, task, trials, facts)
+        # While ways to personalize are compared nobody looks at a method's own figures.
+        wanted = len({trial.inner for trial in trials}) == 1
+        method, model = problem.method, problem.model
+        found = cohort.answers(method, model, theta, task, trials, facts, figures=wanted)
         scores = [
-            score(population.store.task, problem.model.loss, z, task.query, population.scale)
-            for z in logits
+            score(population.store.task, model.loss, one.logits, task.query, population.scale)
+            for one in found
         ]
-        if problem.method.reports:
-            # While ways to personalize are compared nobody looks at them: that saves half of it.
-            wanted = len({trial.inner for trial in trials}) == 1
-            more = [_reports(problem, theta, task, trial, facts, wanted) for trial in trials]
+        if method.reports:
+            more = [_figures(method, one, users) for one in found]
             scores = [torch.cat(pair) for pair in zip(scores, more, strict=True)]
     return torch.stack(scores).cpu().numpy()
 
 
-def _reports(
-    problem: Problem, theta: Params, task: Task, trial: cohort.Trial, facts: Params, wanted: bool
-) -> Tensor:
-    """The method's own figures of users, float64 ``(reports, users)``; NaN where not wanted."""
-    method = problem.method
-    if not wanted:
-        return torch.full((len(method.reports), len(task.query.y)), torch.nan, dtype=torch.float64)
-    found = cohort.report(method, problem.model, theta, task, trial, facts)
-    return torch.stack([found[name].double() for name in method.reports])
+def _figures(method: Method, answer: Answer, users: NDArray[np.int64]) -> Tensor:
+    """The method's own figures of users, float64 ``(reports, users)``; NaN where not taken."""
+    if not answer.figures:
+        return torch.full((len(method.reports), len(users)), torch.nan, dtype=torch.float64)
+    return torch.stack([answer.figures[name].double() for name in method.reports])
 
 
 def shots_of(config: Config) -> list[int]:

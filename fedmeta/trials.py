@@ -16,6 +16,18 @@ from fedmeta.methods import Method
 from fedmeta.types import Params, Task
 
 
+class Answer(NamedTuple):
+    """What an adapted user says of his query.
+
+    Attributes:
+        logits: ``(C, Q)``.
+        figures: the method's own figures of him, by name.
+    """
+
+    logits: Tensor
+    figures: dict[str, Tensor]
+
+
 class Course(NamedTuple):
     """One descent and where on it trials are.
 
@@ -49,12 +61,27 @@ def courses(method: Method, trials: Sequence[tuple[Inner, int]]) -> list[Course]
 
 
 def said(
-    method: Method, learner: Learner, start: Params, task: Task, course: Course
-) -> list[Tensor]:
-    """Query logits after each of the course's ``steps``, from what the user starts with."""
+    method: Method,
+    learner: Learner,
+    start: Params,
+    task: Task,
+    course: Course,
+    figures: bool = False,
+) -> list[Answer]:
+    """Query logits after each of the course's ``steps``, from what the user starts with.
+
+    With ``figures`` the method's own (:attr:`Method.reports`) stand beside them, of the same
+    adapted parameters.
+    """
     if method.predict is not None:
-        return [method.predict(learner, start, task, course.inner)]
+        return [Answer(method.predict(learner, start, task, course.inner), {})]
+    reports = method.reports if figures else {}
+
+    def answer(phi: Params) -> Answer:
+        own = {name: figure(learner, phi, task) for name, figure in reports.items()}
+        return Answer(learner.logits(phi, task.query), own)
+
     if method.walk is None or len(course.steps) == 1:
-        return [learner.logits(method.adapt(learner, start, task, course.inner), task.query)]
+        return [answer(method.adapt(learner, start, task, course.inner))]
     on_the_way = enumerate(method.walk(learner, start, task, course.inner))
-    return [learner.logits(phi, task.query) for step, phi in on_the_way if step in course.steps]
+    return [answer(phi) for step, phi in on_the_way if step in course.steps]

@@ -2,8 +2,9 @@
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +25,7 @@ from strategies import checkpoint
 from strategies.errors import ClientError
 from strategies.events import Listener, Phase, Resumed, RoundDone, ignore
 from strategies.federated import Federated
-from strategies.judging import judge
+from strategies.judging import Scored, judge
 
 TIMEOUT = 3600.0
 """Seconds to wait for the replies of a round."""
@@ -40,11 +41,13 @@ class Outcome(NamedTuple):
         history: one entry per round.
         adapt: how users personalize, as chosen on validation users.
         shots: support sizes of the curve; the first is 0, the last is K.
-        users: indices of the users by split (`valid`, `test`).
+        users: indices of the users that were judged, by split (`valid`, `test`).
         scores: by split ``(shots, columns, users)``.
         seconds: wall time of the rounds.
         last: the parameters after the last round.
         before: rounds that another process had done, from whose checkpoint this one went on.
+        lost: who could not be judged and why, by occasion (`tuning`, `valid`, `test`), where
+            `run.on-client-error` is `skip`.
     """
 
     problem: Problem
@@ -58,6 +61,7 @@ class Outcome(NamedTuple):
     seconds: float
     last: Params
     before: int = 0
+    lost: Mapping[str, str] = MappingProxyType({})
 
 
 def run(
@@ -113,13 +117,14 @@ def run(
         )
     _, best_round, meta = strategy.best
     listener(Phase("tuning"))
-    adapt = _tune(grid, problem, meta)
+    adapt, untold = _tune(grid, problem, meta)
     listener(Phase("judging"))
     trials = [Trial(adapt, k) for k in shots]
-    users = {split: store.users(split) for split in ("valid", "test")}
-    scores = {
-        split: judge(problem, meta, who, trials, grid, TIMEOUT) for split, who in users.items()
+    found: dict[str, Scored] = {
+        split: judge(problem, meta, store.users(split), trials, grid, TIMEOUT)
+        for split in ("valid", "test")
     }
+    lost = {"tuning": untold} | {split: one.lost for split, one in found.items()}
     return Outcome(
         problem,
         meta,
@@ -127,26 +132,31 @@ def run(
         strategy.history,
         adapt,
         shots,
-        users,
-        scores,
+        {split: one.users for split, one in found.items()},
+        {split: one.scores for split, one in found.items()},
         seconds,
         strategy.state.meta,
         len(resumed.history) if resumed else 0,
+        {name: why for name, why in lost.items() if why},
     )
 
 
-def _tune(grid: Grid, problem: Problem, meta: Params) -> Inner:
-    """The way to personalize that is best for validation users; ties go to the gentler."""
+def _tune(grid: Grid, problem: Problem, meta: Params) -> tuple[Inner, str]:
+    """The way to personalize that is best for validation users; ties go to the gentler.
+
+    Returns:
+        It, and who of them was not asked, or "".
+    """
     options = candidates(problem)
     if len(options) == 1:
-        return options[0]
+        return options[0], ""
     trials = [Trial(inner, problem.config.data.support) for inner in options]
     users = problem.population.store.users("valid")
-    scores = judge(problem, meta, users, trials, grid, TIMEOUT)
+    found = judge(problem, meta, users, trials, grid, TIMEOUT)
     sign = METRICS[problem.population.store.task].sign
-    value = sign * scores[:, 0].mean(axis=-1)
+    value = sign * found.scores[:, 0].mean(axis=-1)
     # argmax would take the first NaN, which is a way to personalize that diverges.
-    return options[int(np.argmax(np.where(np.isnan(value), -np.inf, value)))]
+    return options[int(np.argmax(np.where(np.isnan(value), -np.inf, value)))], found.lost
 
 
 def make_app(

@@ -172,8 +172,9 @@ def _read_one(folder: Path, settings: Mapping[str, Scalar]) -> Progress:
         raise _DamagedError(f"{MANIFEST} was changed: its sha256 does not fit")
     if body["format"] != FORMAT:
         raise CheckpointError(
-            f"{str(folder)!r} has format {body['format']}; this version of fedmeta reads format"
-            f" {FORMAT}: use the version that wrote it, {body['versions'].get('fedmeta')}"
+            f"{str(folder)!r} has format {body['format']}, and this fedmeta reads format {FORMAT}"
+            f" alone: go on with a fedmeta of format {body['format']}, or start the run anew in"
+            " another folder"
         )
     if hashlib.sha256(state).hexdigest() != body["state"]["sha256"]:
         raise _DamagedError(f"{STATE} was changed or cut: its sha256 does not fit")

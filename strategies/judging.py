@@ -28,6 +28,14 @@ class Judged(NamedTuple):
     why: str
 
 
+class Scored(NamedTuple):
+    """The users that were judged, their scores ``(trials, columns, users)``, and whom it lacks."""
+
+    users: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    lost: str = ""
+
+
 def messages(
     problem: Problem,
     record: ArrayRecord,
@@ -58,14 +66,17 @@ def collect(
     """What the clients have answered; a bad reply is left out.
 
     Raises:
-        ClientError: a client failed; without its users no score would mean anything.
+        ClientError: a client failed, and `run.on-client-error` is `fail`.
     """
     scores: dict[int, NDArray[np.floating]] = {}
     why = ""
     for reply in replies:
         try:
             if is_failure(reply):
-                raise ClientError(message_error(reply))
+                if problem.config.run.on_client_error == "fail":
+                    raise ClientError(message_error(reply))
+                why = why or message_error(reply)
+                continue
             users, values = check_scores(problem, trials, reply, asked, str(round_number))
         except RefusedError as error:
             why = why or str(error)
@@ -145,21 +156,34 @@ def judge(
     trials: Sequence[Trial],
     grid: Grid,
     timeout: float,
-) -> NDArray[np.float64]:
-    """Scores ``(trials, columns, users)`` of users, in the order given.
+) -> Scored:
+    """Scores of users, in the order given.
+
+    With `run.on-client-error = "skip"` users without a good reply are left out, and it is said.
 
     Raises:
-        ClientError: a client failed or did not reply in time.
+        ClientError: users gave no good reply in time, and they may not be left out, or those who
+            are left are fewer than `validation.quorum` of all.
     """
     record = wire.arrays(generation.public(problem.method, theta))
     asked: dict[int, Asked] = {}
     sent = messages(problem, record, users, trials, asked, grid)
     replies = grid.send_and_receive(sent, timeout=timeout)
     scores, why = collect(problem, len(trials), replies, asked)
-    missing = [problem.population.store.ids[user] for user in users if user not in scores]
-    if missing:
-        raise ClientError(
-            f"{len(missing)} of {len(users)} users gave no scores within {timeout:.0f} s,"
-            f" {missing[0]!r} first{why and '; refused: ' + why}"
+    there = np.array([user for user in users.tolist() if user in scores], dtype=np.int64)
+    lost = ""
+    if len(there) < len(users):
+        first = next(user for user in users.tolist() if user not in scores)
+        lost = (
+            f"{len(users) - len(there)} of {len(users)} users gave no scores within {timeout:.0f}"
+            f" s, {problem.population.store.ids[first]!r} first{why and '; refused: ' + why}"
         )
-    return np.stack([scores[user] for user in users.tolist()], axis=-1)
+        if problem.config.run.on_client_error == "fail":
+            raise ClientError(
+                f"{lost}; go on with --resume, which judges once more, or set"
+                " run.on-client-error = 'skip' to judge the others alone"
+            )
+        quorum = problem.config.validation.quorum
+        if not len(there) or len(there) < quorum * len(users):
+            raise ClientError(f"{lost}; expected validation.quorum = {quorum:g} of them at least")
+    return Scored(there, np.stack([scores[user] for user in there.tolist()], axis=-1), lost)

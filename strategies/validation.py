@@ -138,7 +138,7 @@ def _content(
     one = expected.shapes() if count else {}
     shapes = {name: (count, *shape) if apart else shape for name, shape in one.items()}
     shapes |= {SHARE: (count,)} if apart and count else {}
-    record = reply.content.array_records[wire.SUM]
+    record = wire.arrays_in(reply, wire.SUM)
     _names(set(record), set(shapes))
     dtype = wire.dtype_of(count, apart)
     term = wire.read_sum(reply, lambda name, array: numbers_of(name, array, dtype, shapes[name]))
@@ -197,7 +197,7 @@ def records(reply: Message, kind: str, group: str) -> dict[str, object]:
         raise RefusedError("records", f"{kind} or {wire.REPORT} is of another kind")
     if reply.metadata.group_id != group:
         raise RefusedError("round", f"of round {reply.metadata.group_id!r:.40}; this is {group}")
-    return dict(content.config_records[wire.REPORT])
+    return dict(wire.fields_in(reply, wire.REPORT))
 
 
 def _report(fields: Mapping[str, object], everybody: list[int]) -> NDArray[np.int64]:

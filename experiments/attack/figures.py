@@ -14,7 +14,8 @@ from fedmeta.problem import build
 from fedmeta.statistics import interval
 
 Cells = dict[tuple[str, str], dict[str, Any]]
-"""By attack and rule: `died` (why, or None), `before` and `after` of each test user, `success`."""
+"""By attack and rule: `died` (why, or None), `before` and `after` of each test user, `valid`, the
+mean of validation users after, and `success`."""
 
 
 def content(config: Config, cells: Cells, who: dict[str, Any]) -> dict[str, Any]:
@@ -31,6 +32,7 @@ def content(config: Config, cells: Cells, who: dict[str, Any]) -> dict[str, Any]
             after = np.array(cell["after"], dtype=np.float64)
             row["before"] = float(np.array(cell["before"], dtype=np.float64).mean())
             row["after"] = _figure(config, after)
+            row["valid"] = cell["valid"]
             for key, base in (("loss", "mean"), ("attack_loss", rule)):
                 start = np.array(cells["none", base]["after"], dtype=np.float64)
                 row[key] = _figure(config, metric.sign * (start - after))

@@ -14,7 +14,8 @@ from experiments.attack import figures, poison
 from experiments.attack.attacks import ATTACKS
 from experiments.attack.client import Plan, app_of
 from experiments.backends.inline import InlineGrid
-from experiments.simulate import Encoded, prepare
+from experiments.running import Encoded, prepare
+from experiments.summary import check_everybody
 from fedmeta.config import Config, ConfigError, flatten
 from fedmeta.device_rules import active
 from fedmeta.methods import METHODS
@@ -214,11 +215,12 @@ def _cell(config: Config, plan: Plan, listener: Listener) -> dict[str, Any]:
         with TemporaryDirectory() as memory:
             values = flatten(problem.config) | {"run.memory": memory}
             outcome = run(InlineGrid(app_of(plan), values), problem, listener)
+            check_everybody(outcome)
         success = None
         if plan.marked is not None:
             success = poison.success(problem, outcome.meta, plan.marked)
     except ClientError as error:
-        return {"died": _reason(error), "before": None, "after": None, "success": None}
+        return {"died": _reason(error), "success": None}
     finally:
         torch.set_num_threads(threads)
     return {"died": None, **_scores(outcome), "success": success}
@@ -230,10 +232,14 @@ def _reason(error: ClientError) -> str:
     return f"{lines[0]} {lines[-1]}" if "Traceback" in lines[0] else lines[0]
 
 
-def _scores(outcome: Outcome) -> dict[str, list[float]]:
-    """The measure of each test user, in the order of the users."""
+def _scores(outcome: Outcome) -> dict[str, Any]:
+    """The measure of each test user, in the order of the users, and the mean of validation users.
+
+    A rule is chosen by the latter.
+    """
     before, after = outcome.scores["test"][[0, -1], 0]
-    return {"before": before.tolist(), "after": after.tolist()}
+    valid = float(outcome.scores["valid"][-1, 0].mean())
+    return {"before": before.tolist(), "after": after.tolist(), "valid": valid}
 
 
 def _write(path: Path, cell: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from experiments.audit import world
 from fedmeta import seeding
 from fedmeta.config import Config, ConfigError
 from fedmeta.methods import METHODS
-from fedmeta.privacy import canaries
+from fedmeta.privacy import canaries, tradeoff
 from fedmeta.privacy.canaries import Guesses
 from fedmeta.privacy.claim import claimed
 from fedmeta.privacy.event import Event, Privacy
@@ -55,6 +55,7 @@ def audit(config: Config, privacy: Privacy, count: int, power: bool = True) -> d
     rng = seeding.generator(seed, "audit")
     guesses = canaries.chosen(setting.seen, count, delta, rng)
     bound, right = once(setting, guesses, delta, rng)
+    by_curve = tradeoff.lower_bound(setting.seen, count, sum(guesses), right, delta)
     claim = claimed(setting.problem.config, setting.problem.privacy, setting.rounds)
     told = None if claim is None else claim.epsilon
     out: dict[str, Any] = {
@@ -66,8 +67,10 @@ def audit(config: Config, privacy: Privacy, count: int, power: bool = True) -> d
         "guesses": sum(guesses),
         "right": right,
         "lower_bound": bound,
+        "lower_bound_curve": by_curve,
         "claimed": told,
         "refuted": told is not None and bound > told,
+        "refuted_curve": told is not None and by_curve > told,
         "seen": "the outer gradient" if _outer(config) else "all that is released",
     }
     if power:
@@ -75,10 +78,23 @@ def audit(config: Config, privacy: Privacy, count: int, power: bool = True) -> d
         out["power"] = {
             "at_claimed_noise": float(np.median(could.at_claim)),
             "at_a_third": float(np.median(could.at_third)),
+            "curve_at_claimed_noise": _curve_at_claim(setting.seen, count, guesses, delta, rng),
             "caught_at_a_third": None if told is None else float((could.at_third > told).mean()),
             "largest": could.largest,
         }
     return out
+
+
+def _curve_at_claim(
+    seen: tuple[Event, ...], count: int, guesses: Guesses, delta: float, rng: np.random.Generator
+) -> float:
+    """The median bound by the curve of ideal mechanisms with the claimed noise."""
+    found = []
+    for _ in range(5):
+        included = rng.random(count) < 0.5
+        right = canaries.right_of(canaries.ideal(seen, included, rng), included, guesses)
+        found.append(tradeoff.lower_bound(seen, count, sum(guesses), right, delta))
+    return float(np.median(found))
 
 
 def once(

@@ -124,6 +124,13 @@ def _canaries(out: Table, lines: list[str], one: dict[str, Any], number: int) ->
         "-",
         f"{told} at delta {one['delta']:g}",
     )
+    out.add_row(
+        "the same, if its noise is Gaussian of whatever size",
+        f"at least {one['lower_bound_curve']:.3g}"
+        + (" REFUTES THE CLAIM" if one["refuted_curve"] else ""),
+        "-",
+        told,
+    )
     if number:
         return
     could, caught = one["power"], one["power"]["caught_at_a_third"]
@@ -131,6 +138,7 @@ def _canaries(out: Table, lines: list[str], one: dict[str, Any], number: int) ->
         f"canaries saw {one['seen']} of {one['rounds']} rounds, at confidence 95 %; right noise"
         f" gives {could['at_claimed_noise']:.3g}, a third of it {could['at_a_third']:.3g}"
         + ("" if caught is None else f" (caught in {caught:.0%} of runs)")
+        + f"; by the whole curve right noise gives {could['curve_at_claimed_noise']:.3g}"
         + f"; it can find at most {could['largest']:.3g}, and no claim above that is refuted"
     )
 

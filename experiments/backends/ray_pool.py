@@ -48,9 +48,7 @@ class Worker:
 
         torch.set_num_threads(1)
         self._app = app
-        if memory_mb:
-            # Private memory only: Ray's shared object store is mapped into every process.
-            resource.setrlimit(resource.RLIMIT_DATA, (memory_mb << 20, memory_mb << 20))
+        limit(memory_mb)
 
     def handle(self, message: Message, arrays: ArrayRecord | None, context: Context) -> Message:
         """The app's reply to a message whose arrays came through the object store."""
@@ -61,6 +59,13 @@ class Worker:
     def memory_mb(self) -> float:
         """Peak resident memory of the actor's process."""
         return peak_rss_mb()
+
+
+def limit(memory_mb: int) -> None:
+    """Bound the private memory of this process; 0: not at all."""
+    if memory_mb:
+        # Private memory only: Ray's shared object store is mapped into every process.
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_mb << 20, memory_mb << 20))
 
 
 def workers_for(requested: int) -> int:
@@ -79,7 +84,13 @@ def workers_for(requested: int) -> int:
 
 
 @contextmanager
-def pool(app: ClientApp, requested: int, gpus: float = 0.0, memory_mb: int = 0) -> Iterator[Pool]:
+def pool(
+    app: ClientApp,
+    requested: int,
+    gpus: float = 0.0,
+    memory_mb: int = 0,
+    kind: type[Any] = Worker,
+) -> Iterator[Pool]:
     """Long-lived actors, on a Ray of our own that ends with the block.
 
     Where Ray is initialized already (a cluster), the actors join it and it is left running.
@@ -89,6 +100,7 @@ def pool(app: ClientApp, requested: int, gpus: float = 0.0, memory_mb: int = 0) 
         requested: number of actors; 0: one per CPU.
         gpus: share of a GPU for each actor.
         memory_mb: most private memory of an actor in MB; 0: no limit.
+        kind: what they are; like :class:`Worker` it is made of the app and a bound on its memory.
 
     Raises:
         ConfigError: more actors than CPUs, or than Ray has resources for.
@@ -105,7 +117,9 @@ def pool(app: ClientApp, requested: int, gpus: float = 0.0, memory_mb: int = 0) 
             log_to_driver=False,
             configure_logging=False,
         )
-    remote: Any = ray.remote(Worker).options(num_cpus=1, num_gpus=gpus)
+    # One thread works; another answers questions meanwhile.
+    threads = 1 if kind is Worker else 2
+    remote: Any = ray.remote(kind).options(num_cpus=1, num_gpus=gpus, max_concurrency=threads)
     actors: list[Actor] = []
     try:
         _check_resources(count, gpus)

@@ -22,11 +22,15 @@ def engine(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def privacy(as_json: AsJson = False) -> None:
+def privacy(
+    seconds: Annotated[float, typer.Option(min=0.01, help="Length of a turn.")] = 1.0,
+    repeats: Annotated[int, typer.Option(min=1, help="Turns of each way.")] = 3,
+    as_json: AsJson = False,
+) -> None:
     """Users per second of example-level DP-SGD, of the engine and of a loop over Opacus."""
     from experiments.bench import private as bench
 
-    _report(bench.rows(say=_say), bench.table, as_json)
+    _report(bench.rows(seconds, repeats, _say), bench.table, as_json)
 
 
 @app.command()

@@ -35,7 +35,7 @@ SIZES = (FEATURES * CLASSES, CLASSES)
 
 
 def rows(
-    seconds: float = 3.0, repeats: int = 3, say: Callable[[str], None] = lambda line: None
+    seconds: float = 1.0, repeats: int = 3, say: Callable[[str], None] = lambda line: None
 ) -> Iterator[dict[str, Any]]:
     """The figures of the workload; arguments as in :func:`experiments.bench.engine.rows`."""
     say(f"W3: engine and Opacus, {repeats} turns of {seconds} s each")

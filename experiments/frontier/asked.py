@@ -13,6 +13,8 @@ from fedmeta.privacy.plan import MECHANISMS
 FILE = "plan.json"
 NAMED = tuple("/".join(pair) for pair in MECHANISMS)
 """Unit and mechanism as this command names them."""
+LEAST = 20
+"""Fewer canaries show nothing."""
 ALWAYS = ("local", "fedavg")
 """What costs no privacy at all, and one model for all: gains are over these."""
 
@@ -25,19 +27,21 @@ class Asked(NamedTuple):
         mechanisms: out of :data:`NAMED`.
         epsilons: finite ones, falling; infinity, the run without privacy, is always there.
         seeds: number of seeds, from `run.seed` on.
+        canaries: of an audit of each mechanism at each epsilon; 0: none.
     """
 
     methods: tuple[str, ...] = ("local", "fedavg", "fedavg-ft", "reptile", "fomaml")
     mechanisms: tuple[str, ...] = ("user/gaussian", "example/gaussian")
     epsilons: tuple[float, ...] = (8.0, 4.0, 2.0, 1.0, 0.5)
     seeds: int = 1
+    canaries: int = 1000
 
 
 def asked_for(table: Mapping[str, Any], flags: Mapping[str, Any]) -> Asked:
     """The axes, checked: a table's values, and over them those of flags that are given.
 
     Args:
-        table: lists `methods`, `mechanisms`, `epsilons`, and a number `seeds`.
+        table: lists `methods`, `mechanisms`, `epsilons`, and numbers `seeds` and `canaries`.
         flags: the same; None or empty: not given. Texts are lists with commas.
 
     Raises:
@@ -45,7 +49,7 @@ def asked_for(table: Mapping[str, Any], flags: Mapping[str, Any]) -> Asked:
     """
     if unknown := [key for key in table if key not in Asked._fields]:
         raise ConfigError(f"frontier.{unknown[0]}: expected one of {', '.join(Asked._fields)}")
-    given = dict(table) | {key: value for key, value in flags.items() if value}
+    given = dict(table) | {key: value for key, value in flags.items() if value not in (None, "")}
     usual = Asked()
     methods = _listed("methods", given.get("methods", usual.methods))
     mechanisms = _listed("mechanisms", given.get("mechanisms", usual.mechanisms))
@@ -59,11 +63,18 @@ def asked_for(table: Mapping[str, Any], flags: Mapping[str, Any]) -> Asked:
     seeds = given.get("seeds", usual.seeds)
     if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
         raise ConfigError(f"frontier.seeds = {seeds!r}: expected a whole number of 1 or more")
+    count = given.get("canaries", usual.canaries)
+    if isinstance(count, bool) or not isinstance(count, int) or (count and count < LEAST):
+        raise ConfigError(
+            f"frontier.canaries = {count!r}: expected {LEAST} or more, 1000 for example, or 0 for"
+            " no audit"
+        )
     epsilons = {_epsilon(one) for one in _listed("epsilons", given.get("epsilons", usual.epsilons))}
     finite = sorted(epsilons - {math.inf}, reverse=True)
     if not finite:
         raise ConfigError("frontier.epsilons: expected at least one finite one, as in 1,2,4,8")
-    return Asked(tuple(dict.fromkeys([*ALWAYS, *methods])), tuple(mechanisms), tuple(finite), seeds)
+    named = tuple(dict.fromkeys([*ALWAYS, *methods]))
+    return Asked(named, tuple(mechanisms), tuple(finite), seeds, count)
 
 
 def _listed(key: str, value: Any) -> list[Any]:
@@ -103,7 +114,7 @@ def left(folder: Path) -> dict[str, Any]:
     """
     try:
         table: dict[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        return {key: table[key] for key in Asked._fields}
+        return {key: table[key] for key in Asked._fields if key in table or key != "canaries"}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"--resume {str(folder)!r}: {FILE} cannot be read ({error}); expected the folder of a"

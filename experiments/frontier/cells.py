@@ -76,6 +76,8 @@ def cells(config: Config, asked: Asked) -> Cells:
     Raises:
         ConfigError: nothing private is left.
     """
+    # A frontier audits each mechanism and epsilon once, not each run.
+    config = config.model_copy(update={"run": config.run.model_copy(update={"canaries": 0})})
     run, left_out = [], []
     privacy: dict[tuple[str, str], Privacy] = {}
     seeds = range(config.run.seed, config.run.seed + asked.seeds)

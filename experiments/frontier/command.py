@@ -22,6 +22,9 @@ def frontier(
         str, typer.Option(help="Comma-separated, as in 0.5,1,2,4,8; infinity is always run.")
     ] = "",
     seeds: Annotated[int | None, typer.Option(help="Number of seeds.")] = None,
+    canaries: Annotated[
+        int | None, typer.Option(help="Canaries of the audit at each epsilon; 0: no audit.")
+    ] = None,
     sets: Sets = None,
     seed: Seed = None,
     backend: Backend = None,
@@ -39,7 +42,13 @@ def frontier(
     wanted = settings.read(
         file, sets or (), {"run.seed": seed, "run.backend": backend, "run.device": device}
     )
-    given = {"methods": methods, "mechanisms": mechanisms, "epsilons": epsilons, "seeds": seeds}
+    given = {
+        "methods": methods,
+        "mechanisms": mechanisms,
+        "epsilons": epsilons,
+        "seeds": seeds,
+        "canaries": canaries,
+    }
     table = axes.left(resume) if resume else settings.frontier(file)
     asked = axes.asked_for(table, given)
     with progress.Display(quiet=as_json) as display:

@@ -14,22 +14,22 @@ TITLES = {
 
 def draw(folder: Path, content: dict[str, Any]) -> None:
     """``frontier.svg`` and ``.png``, ``noise.svg`` and ``.png``."""
-    _frontier(folder, content)
+    drawing.save(frontier(content), folder, "frontier")
     _noise(folder, content)
 
 
-def _frontier(folder: Path, content: dict[str, Any]) -> None:
+def frontier(content: dict[str, Any]) -> drawing.Picture:
     """A row for each measure, a column for each mechanism; local training stands in all."""
-    from matplotlib.figure import Figure
-
     found = content["mechanisms"]
     percent = content["measure"] == "accuracy"
-    figure = Figure(figsize=(4.2 * len(found) + 1.8, 9.0), layout="constrained")
-    axes = figure.subplots(len(TITLES), len(found), sharex="col", sharey="row", squeeze=False)
+    audited = int(bool(content["audit"]))
+    rows_of, height = len(TITLES) + audited, 9.0 + 2.4 * audited
+    figure = drawing.Picture(figsize=(4.2 * len(found) + 1.8, height), layout="constrained")
+    axes = figure.subplots(rows_of, len(found), sharex="col", sharey="row", squeeze=False)
     names = list(dict.fromkeys(n for one in found.values() for n in one["points"][0]["methods"]))
     for column, (mechanism, one) in enumerate(found.items()):
         points = one["points"][::-1]
-        for axis, (key, title) in zip(axes[:, column], TITLES.items(), strict=True):
+        for axis, (key, title) in zip(axes[: len(TITLES), column], TITLES.items(), strict=True):
             scale = 100 if percent or key == "hurt_share" else 1
             for at, name in enumerate(names):
                 rows = [_row(point["methods"].get(name), key, scale) for point in points]
@@ -42,13 +42,33 @@ def _frontier(folder: Path, content: dict[str, Any]) -> None:
             if column == 0:
                 unit = "accuracy, %," if percent else content["measure"]
                 axis.set_ylabel(title.format(measure=unit))
+        if audited:
+            _audit(axes[-1, column], points, content["audit"].get(mechanism, {}), not column)
         axes[0, column].set_title(mechanism, fontsize=10)
         labels = ["∞" if point["epsilon"] == "infinity" else point["epsilon"] for point in points]
         axes[-1, column].set_xticks(range(len(points)), labels)
         axes[-1, column].set_xlabel(f"epsilon at delta {content['delta']:g}")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
-    drawing.save(figure, folder, "frontier")
+    return figure
+
+
+def _audit(axis: Any, points: list[dict[str, Any]], found: dict[str, Any], first: bool) -> None:
+    """What is claimed at each epsilon, and what an audit has found that it is at least."""
+    for at, (key, title) in enumerate(
+        (
+            ("claimed", "claimed"),
+            ("lower_bound_curve", "audited, of Gaussian noise"),
+            ("lower_bound", "audited"),
+        )
+    ):
+        values = (found.get(point["epsilon"], {}).get(key) for point in points)
+        rows = [None if value is None else (value, (value, value)) for value in values]
+        drawing.line(axis, range(len(points)), rows, at, title)
+    drawing.plain(axis)
+    axis.legend(frameon=False, fontsize=7)
+    if first:
+        axis.set_ylabel("epsilon: claimed, and at least")
 
 
 def _row(

@@ -15,6 +15,7 @@ def table(found: Frontier) -> RenderableType:
     parts: list[RenderableType] = []
     for mechanism, one in content["mechanisms"].items():
         parts += [_main(mechanism, one["points"], content)]
+        parts += [Text(line) for line in _evidence(content["audit"].get(mechanism, {}))]
     for one in content["left_out"]:
         at = "" if one["epsilon"] is None else f" at epsilon {one['epsilon']}"
         how = "" if one["mechanism"] == "off" else f" with {one['mechanism']}"
@@ -68,4 +69,35 @@ def _main(mechanism: str, points: list[dict[str, Any]], content: dict[str, Any])
     )
     out.add_section()
     out.add_row("noise multiplier", *("-" if z is None else f"{z:.3g}" for z in noises))
+    for title, key in (
+        ("audit: at least", "lower_bound"),
+        ("of Gaussian noise", "lower_bound_curve"),
+    ):
+        found = content["audit"].get(mechanism, {})
+        if any(key in one for one in found.values()):
+            bounds = (found.get(point["epsilon"], {}).get(key) for point in reversed(points))
+            out.add_row(title, *("-" if bound is None else f"{bound:.3g}" for bound in bounds))
     return out
+
+
+def _evidence(found: dict[str, Any]) -> list[str]:
+    """How strong the audits of a mechanism were, and where one refutes the claim."""
+    lines = list(
+        dict.fromkeys(f"no audit: {one['reason']}" for one in found.values() if "reason" in one)
+    )
+    done = {epsilon: one for epsilon, one in found.items() if "reason" not in one}
+    for epsilon, one in done.items():
+        if one["refuted"] or one["refuted_curve"]:
+            lines.append(f"THE AUDIT REFUTES epsilon {epsilon}: code or proof is wrong")
+    if done:
+        one = next(iter(done.values()))
+        powers = ", ".join(
+            f"{epsilon}: {each['at_claimed_noise']:.2g} and {each['at_a_third']:.2g}"
+            for epsilon, each in ((name, one["power"]) for name, one in done.items())
+        )
+        lines.append(
+            f"audit: {one['canaries']} canaries in one run at confidence 95 %, {one['method']} for"
+            f" all methods; right noise and a third of it would give, at epsilon {powers}; at most"
+            f" {max(each['power']['largest'] for each in done.values()):.3g} can be found"
+        )
+    return lines

@@ -1,27 +1,27 @@
-"""The cells of a frontier, run one by one; what a resumed frontier has already found stays."""
+"""The cells of a frontier, run side by side; what a resumed frontier has already found stays."""
 
 import json
 import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clients.app import app as client_app
 from experiments import artifacts, settings
-from experiments.backends import open_backend
-from experiments.compare import Listeners
+from experiments.comparison import Listeners
 from experiments.epsilon import heads
 from experiments.frontier import asked as axes
 from experiments.frontier.asked import Asked, label
 from experiments.frontier.cells import Cell, Cells, LeftOut, cells
+from experiments.frontier.evidence import audits
 from experiments.frontier.figures import figures
+from experiments.running import Encoded, prepare
 from experiments.selection import with_method
-from experiments.simulate import Encoded, prepare, run_on
+from experiments.side_by_side import Job, ended
 from fedmeta import unread
 from fedmeta.config import Config
 from fedmeta.data.store import UserStore
@@ -31,12 +31,33 @@ from strategies import checkpoint
 from strategies.errors import ClientError
 from strategies.events import ignore
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 class Frontier(NamedTuple):
     """A frontier that was run: its folder and the content of its ``frontier.json``."""
 
     folder: Path
     content: dict[str, Any]
+
+    @property
+    def users(self) -> pd.DataFrame:
+        """A row for each run, split and user, as in ``frontier.parquet``."""
+        return pd.read_parquet(self.folder / "frontier.parquet")
+
+    def plot_frontier(self) -> "Figure":
+        """The measure, its worst tenth and who is worse off, against epsilon."""
+        from experiments.frontier import pictures
+
+        return pictures.frontier(self.content)
+
+    def _repr_html_(self) -> str:
+        """The tables and sentences of the command, for notebooks."""
+        from experiments import tables
+        from experiments.frontier import report
+
+        return tables.html(report.table(self))
 
 
 def run(
@@ -84,20 +105,22 @@ def run(
     with artifacts.hold(folder):
         to_do = [cell for cell in found.run if not _done(folder / cell.name, cell.config)]
         failed: list[LeftOut] = []
-        if to_do:
-            with open_backend(config.run, client_app) as make_grid:
-                startup_s = time.perf_counter() - began - backbone_s
-                timings = {"backbone_s": backbone_s, "startup_s": startup_s}
-                for number, cell in enumerate(to_do, start=1):
-                    home, listener = folder / cell.name, listeners(cell.name)
-                    home.parent.mkdir(exist_ok=True)
-                    try:
-                        run_on(make_grid, cell.config, home, listener, timings, home.exists())
-                    except ClientError as error:
-                        reason = f"failed: {str(error).strip().splitlines()[-1]}"
-                        failed.append(LeftOut(cell.mechanism, cell.method, cell.epsilon, reason))
-                    finished(number, len(to_do))
-                    timings = {"backbone_s": 0.0, "startup_s": 0.0}  # paid once
+        for cell in to_do:
+            (folder / cell.name).parent.mkdir(exist_ok=True)
+        homes = [folder / cell.name for cell in to_do]
+        jobs = [
+            Job(cell.name, cell.config, home, home.exists())
+            for cell, home in zip(to_do, homes, strict=True)
+        ]
+        made = ended(config.run, jobs, listeners, began, backbone_s)
+        for over, one in enumerate(made, start=1):
+            if isinstance(one.error, ClientError):
+                cell = to_do[one.number]
+                reason = f"failed: {str(one.error).strip().splitlines()[-1]}"
+                failed.append(LeftOut(cell.mechanism, cell.method, cell.epsilon, reason))
+            elif one.error is not None:
+                raise one.error
+            finished(over, len(to_do))
         return _finish(folder, config, asked, found, failed, store)
 
 
@@ -132,6 +155,7 @@ def _finish(
         "users": {split: len(store.users(split)) for split in ("train", "valid", "test")},
         "rounds": config.federation.rounds,
         "noise": _noise(config, asked, found),
+        "audit": audits(folder, asked, found),
         "left_out": [
             one._asdict() | {"epsilon": None if one.epsilon is None else label(one.epsilon)}
             for one in (*found.left_out, *failed)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments import artifacts, settings
-from experiments.compare import Listeners, compare
-from experiments.simulate import Encoded
+from experiments.comparison import Listeners, compare
+from experiments.running import Encoded
 from fedmeta.config import Config, ConfigError, known_keys
 from fedmeta.methods import METHODS
 from strategies import checkpoint
@@ -135,7 +135,7 @@ def run(
     """Compare the methods at every point; what a resumed sweep has already found stays.
 
     Raises:
-        ConfigError, ValueError, ClientError: as :func:`experiments.compare.compare`.
+        ConfigError, ValueError, ClientError: as :func:`experiments.comparison.compare`.
     """
     if not methods:
         raise ConfigError(f"--methods: expected methods out of {', '.join(METHODS)}")

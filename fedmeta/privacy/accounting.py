@@ -10,7 +10,7 @@ The libraries take seconds to load, so they are imported where they are needed.
 
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -25,6 +25,10 @@ COARSEST = 1e-3
 """Largest step of the grid of privacy losses."""
 SAMPLED, PLAIN = 10, 50
 """Least steps of the grid in the spread of one release, with sampling and without."""
+POINTS, TAIL = 20_000, 9.0
+"""Most points of the grid for one release, and the deviations of the noise that they span: where
+the sampling rate is tiny a step that suits it would be millions of them. A coarser grid is still on
+the safe side."""
 PRV_ERROR = 0.01
 """What Opacus' PRV is asked to be off by at most; its upper bound is shown."""
 PRV_MOST = 100.0
@@ -61,6 +65,14 @@ def epsilon(charge: Charge, delta: float) -> float:
 def delta_of(charge: Charge, epsilon: float) -> float:
     """The delta of a charge at an epsilon of 0 or more, by PLD; 1 without noise."""
     return max((_delta(merged(part), epsilon) for part in charge), default=0.0)
+
+
+def deltas(events: Iterable[Event], epsilons: Sequence[float]) -> NDArray[np.float64]:
+    """The delta of a composition at each of some epsilons of 0 or more, by PLD."""
+    given = merged(events)
+    if not given or given[0].noise_multiplier == 0:
+        return np.full(len(epsilons), float(bool(given)))
+    return np.asarray(_loss(given).get_delta_for_epsilon(list(epsilons)), dtype=np.float64)
 
 
 def beside(charge: Charge, delta: float) -> Beside:
@@ -154,6 +166,11 @@ def _check(event: Event) -> None:
 def _epsilon(events: tuple[Event, ...], delta: float) -> float:
     if not events or events[0].noise_multiplier == 0:
         return math.inf if events else 0.0
+    # A record that is in no release at all but by a chance of delta: nothing else can be seen.
+    if all(rate < 1 for _, rate, _ in events):
+        never = sum(count * math.log1p(-rate) for _, rate, count in events)
+        if -math.expm1(never) <= delta:
+            return 0.0
     return max(float(_loss(events).get_epsilon_for_delta(delta)), 0.0)
 
 
@@ -179,7 +196,10 @@ def _spread(event: Event) -> float:
     deviation = math.sqrt(math.expm1(min(event.noise_multiplier**-2, 50.0)))
     if event.sampling_rate == 1:
         return min(deviation, 1.0) / PLAIN
-    return max(min(event.sampling_rate * deviation, 1.0) / SAMPLED, 1e-6)
+    noise, rate = event.noise_multiplier, event.sampling_rate
+    most = (1 + 2 * TAIL * noise) / (2 * noise**2)  # loss of a record that is in, at its tail
+    widest = math.log1p(rate * math.expm1(most)) if most < 700 else most + math.log(rate)
+    return max(min(event.sampling_rate * deviation, 1.0) / SAMPLED, 1e-6, widest / POINTS)
 
 
 @lru_cache(maxsize=256)

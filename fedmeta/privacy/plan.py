@@ -32,12 +32,7 @@ def plan(config: Config, users: int, broken: Sequence[str] = ()) -> Privacy:
             f"privacy.unit = {settings.unit!r} with privacy.mechanism = {settings.mechanism!r}"
             f" cannot be had; there is: {known}"
         )
-    if users and settings.delta > 1 / users:
-        raise ConfigError(
-            f"privacy.delta = {settings.delta:g}: with {users} training users it may be at most"
-            f" {1 / users:.3g}, since a mechanism that publishes one of them at random would pass;"
-            f" use {0.1 / users:.1g} or less"
-        )
+    _check_delta(config, users)
     if not settings.noise_multiplier > 0:
         raise ConfigError(
             f"privacy.noise-multiplier = {settings.noise_multiplier:g}: with privacy.unit ="
@@ -47,6 +42,24 @@ def plan(config: Config, users: int, broken: Sequence[str] = ()) -> Privacy:
     _check_place(config)
     privacy = made(config, users)
     return replace(privacy, broken=(*privacy.broken, *broken))
+
+
+def _check_delta(config: Config, users: int) -> None:
+    """Refuse a delta that a mechanism would pass which publishes one record at random.
+
+    Records are what is protected: users, or the examples of all of them, as many as the mechanism
+    takes them to have. How many they have is private, and no setting may depend on it.
+    """
+    delta, each = config.privacy.delta, config.data.support + config.data.query
+    records, what = users, f"{users} training users"
+    if config.privacy.unit == "example":
+        records, what = users * each, f"{users} training users of {each} examples each"
+    if records and delta > 1 / records:
+        raise ConfigError(
+            f"privacy.delta = {delta:g}: with {what} it may be at most {1 / records:.3g}, since a"
+            f" mechanism that publishes one of them at random would pass; use {0.1 / records:.1g}"
+            " or less"
+        )
 
 
 def _check_place(config: Config) -> None:
@@ -201,7 +214,9 @@ def _example(config: Config, users: int) -> Privacy:
     return Privacy(
         unit="example",
         mechanism="gaussian",
-        adjacency="a user has one example more or less",
+        adjacency=EPISODE
+        if config.data.tasks == "episodic"
+        else "a user has one example more or less",
         trusts="nobody but the user's own device",
         clip=found.clip,
         noise_multiplier=found.multiplier,
@@ -213,6 +228,8 @@ def _example(config: Config, users: int) -> Privacy:
         by="user",
     )
 
+
+EPISODE = "an episode has one example more or less; an item of several is another one in each"
 
 MECHANISMS: dict[tuple[str, str], Planned] = {
     ("example", "gaussian"): _example,

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fedmeta.config import Config, ConfigError
 from fedmeta.methods import Method
-from fedmeta.robust.rules import RULES, bounded, trimmed_mean
+from fedmeta.robust.rules import RULES, bounded, dissimilar, trimmed_mean
 from fedmeta.sections.robust import RobustConfig
 from fedmeta.types import Params
 
@@ -25,7 +25,8 @@ def aggregate(settings: RobustConfig, rows: Params) -> dict[str, Tensor]:
         rows: the users' contributions ``(n, ...)`` by name, in a fixed order of the users.
 
     Returns:
-        Float64, in the server's shapes. A rule sees all parameters of a user as one vector.
+        Float64, in the server's shapes. A rule sees all parameters of a user as one vector;
+        `dissimilar` compares the largest array alone, the one that meets the features.
 
     Raises:
         ValueError: fewer users than the rule needs.
@@ -42,10 +43,17 @@ def aggregate(settings: RobustConfig, rows: Params) -> dict[str, Tensor]:
         flat = bounded(flat, settings.norm_bound)
     if settings.rule == "trimmed-mean" and settings.trim:
         found = trimmed_mean(flat, _share(settings.trim, n))
+    elif settings.rule == "dissimilar":
+        found = dissimilar(flat, f, _widest(rows).reshape(n, -1).double())
     else:
         found = rule.apply(flat, f)
     parts = torch.split(found, [rows[name][0].numel() for name in names])
     return {name: p.view(rows[name].shape[1:]) for name, p in zip(names, parts, strict=True)}
+
+
+def _widest(rows: Params) -> Tensor:
+    """The largest array; of equal ones the first by name."""
+    return rows[max(sorted(rows), key=lambda name: rows[name].numel())]
 
 
 def byzantine(settings: RobustConfig, n: int) -> int:
@@ -77,10 +85,10 @@ def check(method: Method, config: Config, training: int) -> None:
             f"robust.byzantine = {settings.byzantine:g}: expected a share below 1, or a whole"
             " number of users"
         )
-    if settings.rule == "norm-bound" and not settings.norm_bound:
+    if settings.rule in ("norm-bound", "dissimilar") and not settings.norm_bound:
         raise ConfigError(
-            f"{name} with robust.norm-bound = 0 bounds nothing; set robust.norm-bound = 1.0, or"
-            " robust.rule = 'mean'"
+            f"{name} with robust.norm-bound = 0 bounds nobody's length; set robust.norm-bound ="
+            " 1.0, or robust.rule = 'mean'"
         )
     if config.privacy.unit != "off":
         raise ConfigError(

@@ -117,6 +117,27 @@ def geometric_median(rows: Tensor, f: int) -> Tensor:
     return point
 
 
+def dissimilar(rows: Tensor, f: int, part: Tensor | None = None) -> Tensor:
+    """The mean of the n - 2f updates that are least like their nearest others.
+
+    The idea of FoolsGold (Fung et al. 2020): who wants the same thing from the model sends much the
+    same, while users whose tastes differ do not. Like is the mean cosine to the f / 2 nearest
+    others. FoolsGold weighs users by it over all rounds; here a user may come once only, so the
+    2f most alike are left out: f attackers, and as many again since later rounds tell less apart.
+
+    Args:
+        rows: updates of bounded lengths; a lone one of any length is like nobody and stays.
+        f: malicious users.
+        part: the columns that are compared; None: all.
+    """
+    compared = rows if part is None else part
+    length = torch.linalg.vector_norm(compared, dim=1, keepdim=True)
+    unit = torch.where(length > 0, compared / length, 0.0)
+    like = (unit @ unit.T).fill_diagonal_(-torch.inf)
+    score = like.sort(1, descending=True).values[:, : max(f // 2, 1)].sum(1)
+    return rows[_first(score, rows, len(rows) - 2 * f)].mean(0)
+
+
 def _squares(rows: Tensor) -> Tensor:
     """Squared distances ``(n, n)``, computed from differences: exact for near ones among far."""
     exact = "donot_use_mm_for_euclid_dist"
@@ -124,14 +145,17 @@ def _squares(rows: Tensor) -> Tensor:
 
 
 def _best(rows: Tensor, squares: Tensor, f: int, count: int) -> Tensor:
-    """Which ``count`` updates have the least sum of squares to their n - f - 2 nearest others.
-
-    Of equal sums the update comes first that is lower in its first coordinate that differs, so that
-    the choice does not depend on the order of the users.
-    """
-    n = len(rows)
+    """Which ``count`` updates have the least sum of squares to their n - f - 2 nearest others."""
     near = squares.clone().fill_diagonal_(torch.inf)
-    score = near.sort(1).values[:, : n - f - 2].sum(1)
+    return _first(near.sort(1).values[:, : len(rows) - f - 2].sum(1), rows, count)
+
+
+def _first(score: Tensor, rows: Tensor, count: int) -> Tensor:
+    """Which ``count`` updates have the least score.
+
+    Of equal scores the update comes first that is lower in its first coordinate that differs, so
+    that the choice does not depend on the order of the users.
+    """
     least = score.sort().values[count - 1]
     known = torch.nonzero(score <= least).flatten()
     if len(known) > count:
@@ -149,6 +173,9 @@ RULES: dict[str, Rule] = {
     "bulyan": Rule(bulyan, lambda f: 4 * f + 3, "n >= 4f + 3", "El Mhamdi et al. 2018"),
     "geometric-median": Rule(
         geometric_median, lambda f: 2 * f + 1, "n >= 2f + 1", "RFA, Pillutla et al. 2022"
+    ),
+    "dissimilar": Rule(
+        dissimilar, lambda f: 4 * f + 1, "n >= 4f + 1", "after FoolsGold, Fung et al. 2020"
     ),
 }
 """Every rule of ``robust.rule`` but the plain mean."""

@@ -43,7 +43,9 @@ class PrivacyConfig(Section):
         " for the query once for the whole run, or anew in each round, which costs more",
     )
     delta: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
-        1e-5, description="delta at which epsilon is told"
+        1e-5,
+        description="delta at which epsilon is told; at most 1 over the users, or the examples of"
+        " all of them, that are protected",
     )
     epsilon_budget: NonNegative = Field(
         0.0, description="a user takes no part when it would take him past this; 0: no budget"

@@ -19,6 +19,7 @@ class RobustConfig(Section):
         "multi-krum",
         "bulyan",
         "geometric-median",
+        "dissimilar",
     ] = Field("mean", description="how users' contributions become one; mean: trusts everybody")
     byzantine: NonNegative = Field(
         0.2,

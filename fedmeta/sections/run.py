@@ -73,6 +73,11 @@ class RunConfig(Section):
     memory: str = Field(
         "", description="folder of what users own between rounds; empty: in the run's folder"
     )
+    canaries: Natural = Field(
+        200,
+        description="with privacy: canaries of the audit whose lower bound stands beside epsilon;"
+        " 0: no audit",
+    )
     checkpoint_every: Natural = Field(
         1,
         description="rounds between checkpoints, from which `--resume` goes on, at most one a"
@@ -87,4 +92,9 @@ class RunConfig(Section):
         "fail",
         description="end the run, or go on without the failed users, as runs with `privacy.unit`"
         " = `user` always do",
+    )
+    track: str = Field(
+        "",
+        description="programs that runs are told to as they go on, separated by commas:"
+        " `tensorboard`, `mlflow`, `wandb` (docs/tracking.md)",
     )

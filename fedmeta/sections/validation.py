@@ -8,8 +8,11 @@ from fedmeta.sections.section import Fraction, Natural, NonNegative, Section
 
 
 def _ratio(value: float) -> float:
-    if 0 < value < 1:
-        raise ValueError("below 1 it would refuse most honest users; 0 switches the rule off")
+    if 0 < value < 2:
+        raise ValueError(
+            "below 2 it would refuse honest users, whose norms differ by as much; 0 switches the"
+            " rule off"
+        )
     return value
 
 

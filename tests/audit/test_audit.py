@@ -44,22 +44,22 @@ def config_of(unit: str, rounds: int = 1, noise: float = 0.0, **values: Any) -> 
     return parse(given | {k.replace("__", ".").replace("_", "-"): v for k, v in values.items()})
 
 
-def audits(config: Config, repeats: int, count: int = 2000) -> list[tuple[float, float]]:
-    """Bound and claim of audits under seeds of their own."""
+def audits(config: Config, repeats: int, count: int = 2000) -> list[tuple[float, float, float]]:
+    """Bound, claim and bound by the curve of audits under seeds of their own."""
     out = []
     for seed in range(repeats):
         run = config.run.model_copy(update={"seed": seed})
         one = config.model_copy(update={"run": run})
         found = canary.audit(one, plan(one, 10), count, power=False)
-        out.append((found["lower_bound"], found["claimed"]))
+        out.append((found["lower_bound"], found["claimed"], found["lower_bound_curve"]))
     return out
 
 
 def quiet(unit: str, repeats: int) -> None:
     for rounds in (1, 9):
         found = audits(config_of(unit, rounds), repeats)
-        assert all(bound <= claim <= CLAIM for bound, claim in found)
-        assert max(bound for bound, _ in found) > 0.2  # it does see the canaries
+        assert all(bound <= curve <= claim <= CLAIM for bound, claim, curve in found)
+        assert max(bound for bound, _, _ in found) > 0.2  # it does see the canaries
 
 
 def loud(unit: str, bug: str, repeats: int, patch: pytest.MonkeyPatch) -> None:
@@ -68,8 +68,8 @@ def loud(unit: str, bug: str, repeats: int, patch: pytest.MonkeyPatch) -> None:
     config = config_of(unit, rounds, noise_for(1))
     PLANTED[bug](patch)
     found = audits(config, repeats)
-    assert all(claim <= CLAIM for _, claim in found)
-    assert sum(bound > claim for bound, claim in found) == repeats, found
+    assert all(claim <= CLAIM for _, claim, _ in found)
+    assert sum(bound > claim and curve > claim for bound, claim, curve in found) == repeats, found
 
 
 @pytest.mark.parametrize("unit", UNITS)

@@ -14,7 +14,7 @@ from fedmeta.heads.mmoe import gates
 from fedmeta.inner import Inner
 from fedmeta.learner import Model, Primal
 from fedmeta.losses import LOSSES
-from fedmeta.methods import METHODS
+from fedmeta.methods import METHODS, Method
 from fedmeta.methods.mmoe import usage_entropy
 from fedmeta.params import owned, part
 from fedmeta.types import Params, Task
@@ -113,18 +113,25 @@ def test_usage_entropy() -> None:
     assert float(usage_entropy(learner, one, mine)) == 0.0
     share = gates(theta, mine.query.x).mean(1)
     expected = float(-(share * share.log()).sum() / torch.log(torch.tensor(3.0)))
-    trial = Trial(INNERS["full"], 0)
     for padded in (task, tasks(64, pad=4)):
-        found = cohort.report(replace(MMOE, adapt=lambda _, t, *__: t), model, theta, padded, trial)
+        still = replace(MMOE, adapt=lambda _, t, *__: t, walk=None)
+        found = figures_of(still, model, theta, padded, Trial(INNERS["full"], 0))["usage_entropy"]
         if padded is task:
-            assert float(found["usage_entropy"][0]) == pytest.approx(expected, rel=1e-6)
-        assert ((found["usage_entropy"] >= 0) & (found["usage_entropy"] <= 1 + 1e-12)).all()
-    adapted = cohort.report(MMOE, model, theta, task, Trial(INNERS["full"], 9))
+            assert float(found[0]) == pytest.approx(expected, rel=1e-6)
+        assert ((found >= 0) & (found <= 1 + 1e-12)).all()
+    adapted = figures_of(MMOE, model, theta, task, Trial(INNERS["full"], 9))
     phi = MMOE.adapt(learner, theta, mine, INNERS["full"])
     assert float(adapted["usage_entropy"][0]) == pytest.approx(
         float(usage_entropy(learner, phi, mine)), rel=1e-12
     )
-    assert not cohort.report(METHODS["maml"], model, theta, task, trial)
+    assert not figures_of(METHODS["maml"], model, theta, task, Trial(INNERS["full"], 0))
+    assert not cohort.answers(MMOE, model, theta, task, [Trial(INNERS["full"], 0)])[0].figures
+
+
+def figures_of(
+    method: Method, model: Model, theta: Params, task: Task, trial: Trial
+) -> dict[str, Tensor]:
+    return cohort.answers(method, model, theta, task, [trial], figures=True)[0].figures
 
 
 @pytest.mark.parametrize("inner", INNERS)

@@ -82,6 +82,20 @@ def slow_bulyan(rows: Rows, f: int) -> list[float]:
     return out
 
 
+def cosine(a: list[float], b: list[float]) -> float:
+    product = sum(x * y for x, y in zip(a, b, strict=True))
+    return product / math.sqrt(squared(a, [0.0] * len(a)) * squared(b, [0.0] * len(b)))
+
+
+def slow_dissimilar(rows: Rows, f: int) -> list[float]:
+    scores = []
+    for i, mine in enumerate(rows):
+        likes = sorted(-cosine(mine, other) for j, other in enumerate(rows) if j != i)
+        scores.append(-sum(likes[: max(f // 2, 1)]))
+    order = sorted(range(len(rows)), key=lambda i: scores[i])
+    return average([rows[i] for i in order[: len(rows) - 2 * f]])
+
+
 SLOW: dict[str, Callable[[Rows, int], list[float]]] = {
     "norm-bound": lambda rows, f: average(rows),
     "median": slow_median,
@@ -89,6 +103,7 @@ SLOW: dict[str, Callable[[Rows, int], list[float]]] = {
     "krum": slow_krum,
     "multi-krum": slow_multi_krum,
     "bulyan": slow_bulyan,
+    "dissimilar": slow_dissimilar,
 }
 
 
@@ -96,7 +111,7 @@ SLOW: dict[str, Callable[[Rows, int], list[float]]] = {
 @pytest.mark.parametrize(("n", "f"), [(11, 2), (12, 2), (16, 3), (7, 1), (5, 0)])
 def test_rule_equals_its_definition(name: str, n: int, f: int) -> None:
     for attacked in (False, True):
-        rows = updates(n, 4, seed=n)
+        rows = updates(n, 4, seed=n) - (3.0 if name == "dissimilar" else 0.0)
         rows = far(rows, f, -50.0) if attacked else rows
         found = RULES[name].apply(rows, f)
         expected = SLOW[name](rows.tolist(), f)
@@ -170,7 +185,41 @@ def test_krum_follows_a_crowd_that_is_larger_than_f() -> None:
     assert float(RULES["krum"].apply(rows, 2).max()) == 1e9
 
 
-@pytest.mark.parametrize("rule", RULES)
+def test_those_who_want_the_same_are_left_out() -> None:
+    """Users of lengths like all others', whom no bound and no middle of coordinates tells apart."""
+    random = np.random.default_rng(0)
+    rows = torch.from_numpy(random.normal(size=(20, 200)))
+    shared = torch.from_numpy(random.normal(size=200))
+    rows[16:] = 0.8 * rows[16:] + 0.6 * shared
+    honest = rows[:16].mean(0)
+
+    def drift(name: str) -> float:
+        found = RULES[name].apply(bounded(rows, 1.0), 4) - honest
+        return float(found @ shared / shared.square().sum())
+
+    assert drift("dissimilar") < 0.02
+    assert min(drift(name) for name in RULES if name not in ("dissimilar", "krum")) > 0.05
+    nothing = torch.zeros(5, 3, dtype=torch.float64)
+    assert torch.equal(RULES["dissimilar"].apply(nothing, 1), nothing[0])
+
+
+def test_the_largest_array_is_compared() -> None:
+    random = np.random.default_rng(0)
+    wide, other = (torch.from_numpy(random.normal(size=(9, d))) for d in (12, 5))
+    wide[7:] = wide[6]  # alike there, unlike in the rest
+    rows = {"a": 9.0 * other, "b": wide.reshape(9, 3, 4)}
+    settings = RobustConfig(rule="dissimilar", byzantine=2, norm_bound=0.0)
+    flat = torch.cat([rows["a"], wide], 1)
+    likes = [max(cosine(wide[i].tolist(), wide[j].tolist()) for j in range(9) if j != i)
+             for i in range(9)]  # fmt: skip
+    kept = sorted(range(9), key=lambda i: likes[i])[:5]
+    assert 7 not in kept
+    found = aggregate(settings, rows)
+    np.testing.assert_allclose(found["a"].numpy(), flat[kept, :5].mean(0).numpy())
+    np.testing.assert_allclose(found["b"].flatten().numpy(), flat[kept, 5:].mean(0).numpy())
+
+
+@pytest.mark.parametrize("rule", [name for name in RULES if name != "dissimilar"])
 def test_parameters_are_one_vector(rule: str) -> None:
     flat = updates(11, 7)
     settings = RobustConfig(rule=rule, byzantine=2, norm_bound=0.0)  # type: ignore[arg-type]

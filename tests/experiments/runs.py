@@ -18,6 +18,7 @@ TINY = {
     "evaluation.tune": False,
     "run.backend": "inline",
     "run.report": False,
+    "run.canaries": 0,
 }
 """A run of about a second."""
 

@@ -11,7 +11,8 @@ import pytest
 from safetensors.torch import load_file
 
 from experiments.artifacts import plain
-from experiments.simulate import Run, simulate
+from experiments.found import Run
+from experiments.running import simulate
 from experiments.summary import weights_sha256
 from fedmeta.config import Config, flatten, known_keys, parse
 from tests.experiments.runs import TINY, Result, rounds_of, sets, strict, summary_of, users_of

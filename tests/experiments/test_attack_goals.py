@@ -1,4 +1,4 @@
-"""What the shipped robust rule bears, on generated users and the default encoder (minutes)."""
+"""What the shipped robust rules bear, on generated users and the default encoder (minutes)."""
 
 from pathlib import Path
 
@@ -20,9 +20,22 @@ def test_two_attackers_of_ten_cost_five_points_at_most(tmp_path: Path) -> None:
     trimmed mean leaves out one value at each end, since leaving out two costs five points alone.
     """
     config = settings.read(DEFAULT, ["federation.users-per-round=10", "robust.trim=0.1"])
-    rules = ("norm-bound", "trimmed-mean", "geometric-median")
+    rules = ("norm-bound", "trimmed-mean", "dissimilar")
     found = attack(config, Asked(UPDATES, rules, 0.2, True), tmp_path / "out").content
     loss = {(run["attack"], run["rule"]): run["loss"]["mean"] for run in found["runs"]}
     assert all(loss[name, rule] <= 0.05 for name in UPDATES for rule in rules), loss
     # And the attacks are attacks: the mean falls for the loudest of them.
     assert min(loss["sign-flip", "mean"], loss["huge", "mean"]) > 0.08, loss
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_backdoor_works_half_as_often_at_most(exact: bool, tmp_path: Path) -> None:
+    """One user in five plants it; before and after personalization, against the plain mean."""
+    asked = Asked(("backdoor",), ("dissimilar",), 0.2, exact)
+    found = attack(settings.read(DEFAULT), asked, tmp_path / "out").content
+    success = {run["rule"]: run["success"] for run in found["runs"] if run["attack"] == "backdoor"}
+    assert min(success["mean"]) > 0.9, success
+    pairs = zip(success["dissimilar"], success["mean"], strict=True)
+    assert all(mine <= 0.5 * theirs for mine, theirs in pairs), success
+    loss = [run["loss"]["mean"] for run in found["runs"] if run["rule"] == "dissimilar"]
+    assert max(loss) <= 0.05, found["runs"]

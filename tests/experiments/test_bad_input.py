@@ -102,7 +102,7 @@ def test_output_folder_in_use(fedmeta: Call, command: str, monkeypatch: pytest.M
     def never(*_: object) -> None:
         raise AssertionError("data was read first")
 
-    monkeypatch.setattr("experiments.simulate.build", never)
+    monkeypatch.setattr("experiments.running.build", never)
     Path("mine").mkdir()
     Path("mine/summary.json").write_text("precious", encoding="utf-8")
     Path("file").write_text("precious", encoding="utf-8")

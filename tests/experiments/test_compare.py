@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from experiments.cli import main
-from experiments.compare import DEFAULT_METHODS
+from experiments.comparison import DEFAULT_METHODS
 from experiments.selection import HONEST
 from fedmeta.methods import METHODS
 from tests.experiments.runs import Result, sets, strict, summary_of, users_of

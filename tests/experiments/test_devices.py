@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from experiments.clock import reached
-from experiments.simulate import simulate
+from experiments.running import simulate
 from fedmeta.config import parse
 from fedmeta.turns import turns
 from strategies.events import Event, RoundDone

@@ -23,7 +23,8 @@ from fedmeta.problem import build
 from tests.experiments.runs import Result, sets, strict, summary_of
 
 ACCURACY = METRICS["classification"]
-AXES = ("--methods", "reptile", "--mechanisms", "user/gaussian,example/gaussian", "--epsilons")
+BOTH = "user/gaussian,example/gaussian"
+AXES = ("--methods", "reptile", "--mechanisms", BOTH, "--canaries", "60", "--epsilons")
 
 
 def small(**values: Any) -> list[str]:
@@ -46,12 +47,11 @@ def test_a_frontier(fedmeta: Callable[..., Result]) -> None:
     for mechanism, one in content["mechanisms"].items():
         infinity, two = one["points"]
         assert [infinity["epsilon"], two["epsilon"]] == ["infinity", "2"]
-        # Local sends nothing: the same users, the same scores, at no cost.
-        same = ("valid", "after", "worst_decile", "over_local", "hurt_share")
-        for key in same:
+        # Local sends nothing: the same scores, at no cost.
+        for key in ("valid", "after", "worst_decile", "over_local", "hurt_share"):
             assert two["methods"]["local"][key] == infinity["methods"]["local"][key]
-        assert two["methods"]["local"]["claimed"] == 0
-        assert two["methods"]["local"]["over_local"]["mean"] == 0
+        local = two["methods"]["local"]
+        assert local["claimed"] == local["over_local"]["mean"] == 0
         for name in ("fedavg", "reptile"):
             row, folder = two["methods"][name], Path("here") / mechanism.replace("/", "-")
             summary = summary_of(folder / f"{name}-epsilon2-seed0")
@@ -63,6 +63,11 @@ def test_a_frontier(fedmeta: Callable[..., Result]) -> None:
             after = summary["test"]["after"]
             assert row["after"]["mean"] == pytest.approx(after["accuracy_macro"])
             assert row["worst_decile"] == pytest.approx(after["worst_decile"])
+        audit = content["audit"][mechanism]["2"]
+        assert (audit["canaries"], audit["method"]) == (60, "fedavg")
+        assert 1.8 < audit["claimed"] < 2.2  # with users in the same share of the rounds
+        assert 0 <= audit["lower_bound"] <= audit["lower_bound_curve"] < 2
+        assert "at least" in shown.out
         gained = two["methods"]["reptile"]["over_local"]["mean"]
         means = [two["methods"][name]["after"]["mean"] for name in ("reptile", "local")]
         assert gained == pytest.approx(means[0] - means[1])
@@ -83,7 +88,7 @@ def test_a_frontier(fedmeta: Callable[..., Result]) -> None:
 
 
 def test_it_goes_on_where_it_was_left_and_may_grow(fedmeta: Callable[..., Result]) -> None:
-    axes = ("--methods", "reptile", "--mechanisms", "user/gaussian", "--json")
+    axes = ("--methods", "reptile", "--mechanisms", "user/gaussian", "--json", "--canaries", "0")
     whole = fedmeta("frontier", *small(), *axes, "--epsilons", "2").json
     kept_ones = [Path("here/off/local-seed0"), Path("here/off/reptile-seed0")]
     before = [(one / "summary.json").stat().st_mtime_ns for one in kept_ones]
@@ -146,6 +151,7 @@ def test_local_is_charged_at_half_its_noise() -> None:
         ({"epsilons": "a lot"}, ["'a lot' is none"]),
         ({"epsilons": "inf"}, ["at least one finite one"]),
         ({"seeds": -1}, ["frontier.seeds = -1"]),
+        ({"canaries": 3}, ["frontier.canaries = 3", "0 for no audit"]),
         ({"epsilon": "1"}, ["frontier.epsilon: expected one of", "epsilons"]),
     ],
 )

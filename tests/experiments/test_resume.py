@@ -1,29 +1,34 @@
 """A run that is killed goes on where it was and ends as if nothing had happened."""
 
+import contextlib
 import json
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
+import sqlite3
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+from clients import ledger
 from experiments import artifacts
-from experiments.compare import compare
-from experiments.simulate import simulate
+from experiments.comparison import compare
+from experiments.running import simulate
 from fedmeta.config import Config, ConfigError, parse
 from fedmeta.problem import _POPULATIONS
-from strategies import checkpoint
+from strategies import checkpoint, federated
 from strategies.checkpoint import CheckpointError
 from strategies.events import Event, Listener, RoundDone
 from tests.experiments.runs import TINY
 
 ROUNDS = 30
-COMMAND = [sys.executable, "-c", "from experiments.cli import main; main()"]
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["experiments.running", "experiments.backends.ray_grid"])
 
 
 def settings(method: str, **more: object) -> dict[str, object]:
@@ -60,48 +65,89 @@ def results(folder: Path) -> dict[str, object]:
     }
 
 
-def killed_once(folder: Path, method: str, after: int, backend: str) -> bool:
-    """Run in a process that is killed some time after a round was saved; whether it was running."""
-    sets = settings(method, **{"run.backend": backend})
-    arguments = [f"--set={key}={json.dumps(value)}" for key, value in sets.items()]
-    resume = ["--resume", str(folder)] if (folder / "checkpoints").is_dir() else []
-    out = resume or [*arguments, "--out", str(folder)]
-    process = subprocess.Popen(
-        [*COMMAND, "simulate", *out],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        env=os.environ | {"FLWR_TELEMETRY_ENABLED": "0", "OMP_NUM_THREADS": "1"},
-    )
-    deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
+def ledgers(folder: Path) -> dict[str, list[Any]]:
+    """All that anybody was charged, by ledger."""
+    found: dict[str, list[Any]] = {}
+    for path in sorted(folder.rglob(ledger.FILE)):
+        with contextlib.closing(sqlite3.connect(path)) as file:
+            rows = file.execute("SELECT user, run, round, charge FROM charges").fetchall()
+        found[str(path.relative_to(folder))] = sorted(rows)
+    return found
+
+
+def _go(sets: dict[str, Any], folder: Path) -> None:
+    """One life of a run, in a process of its own, with those whom it starts."""
+    os.setsid()
+    federated.QUICK = 0.0  # every round is saved, so that kills fall into the saving too
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    resume = folder if (folder / "checkpoints").is_dir() else None
+    simulate(parse(sets), None if resume else folder, lambda event: None, resume=resume)
+
+
+def killed_once(folder: Path, sets: dict[str, Any], after: int, wait: float) -> bool:
+    """Kill a run some time after a round was saved; whether it was running."""
+    process = PROCESSES.Process(target=_go, args=(sets, folder))
+    process.start()
+    deadline = time.monotonic() + 240
+    while process.is_alive() and time.monotonic() < deadline:
         if max(checkpoint.rounds(folder / "checkpoints"), default=0) >= after:
+            time.sleep(wait)
             break
         time.sleep(0.005)
-    running = process.poll() is None
-    if running:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    running = process.is_alive()
+    if running and process.pid is not None:
+        with contextlib.suppress(ProcessLookupError):  # so young that it is no group yet
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+    process.join()
+    process.close()
     return running
 
 
-@pytest.mark.parametrize(
-    ("method", "backend", "kills"),
-    [
-        ("fedper", "inline", 2),
-        pytest.param("maml", "inline", 20, marks=pytest.mark.slow),
-        pytest.param("fedper", "ray", 5, marks=pytest.mark.slow),
-    ],
-)
-def test_kills_change_nothing(tmp_path: Path, method: str, backend: str, kills: int) -> None:
-    expected = results(simulate(config(method), tmp_path / "whole").folder)
-    draw = random.Random(kills)
-    folder = tmp_path / "killed"
-    stops = sorted(draw.randrange(1, ROUNDS - 2) for _ in range(kills))
-    struck = sum(killed_once(folder, method, after, backend) for after in stops)
-    assert struck == kills
-    run = simulate(config(method), listener=lambda event: None, resume=folder)
-    assert results(run.folder) == expected
+WITH: dict[str, dict[str, Any]] = {
+    "maml": {},
+    "fedper": {"method.name": "fedper"},
+    "devices": {
+        "devices.latency": "lognormal", "devices.availability": "constant",
+        "devices.over-selection": 1.5, "devices.failure": 0.1, "devices.deadline": 12.0,
+    },
+    "robust": {"robust.rule": "dissimilar", "robust.byzantine": 1.0},
+    "user": {"method.name": "reptile", "privacy.unit": "user", "privacy.noise-multiplier": 1.0,
+             "privacy.adaptive-quantile": 0.5},
+    "local": {"method.name": "reptile", "privacy.unit": "user", "privacy.noise-multiplier": 1.0,
+              "privacy.mechanism": "local"},
+    "example": {"method.name": "reptile", "privacy.unit": "example",
+                "privacy.noise-multiplier": 1.0},
+}  # fmt: skip
+"""What a run may carry from round to round besides its weights."""
+
+FULL = os.environ.get("FEDMETA_FULL") == "1"
+
+
+def kills() -> list[Any]:
+    """Settings, backend and number of kills; most are slow."""
+    quick = [("fedper", "inline", 2), ("user", "inline", 2)]
+    slow = [(name, "inline", 20) for name in WITH]
+    slow += [(name, "ray", 20 if FULL else 3) for name in (WITH if FULL else ("fedper", "local"))]
+    return [*quick, *(pytest.param(*case, marks=pytest.mark.slow) for case in slow)]
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("name", "backend", "times"), kills())
+def test_kills_change_nothing(tmp_path: Path, name: str, backend: str, times: int) -> None:
+    """Weights, heads of users, scores, rounds and ledgers, after ``kill -9`` at random points."""
+    sets = settings("maml", **WITH[name], **{"run.backend": "inline"})
+    whole = simulate(parse(sets), tmp_path / "whole").folder
+    draw, folder = random.Random(times), tmp_path / "killed"
+    stops = sorted(draw.sample(range(1, ROUNDS - 2), times))
+    mine = sets | {"run.backend": backend, "run.workers": 2 if backend == "ray" else 0}
+    struck = sum(killed_once(folder, mine, after, 0.03 * draw.random()) for after in stops)
+    assert struck == times
+    run = simulate(parse(sets), listener=lambda event: None, resume=folder)
+    assert results(run.folder) == results(whole)
+    assert ledgers(run.folder) == ledgers(whole)
+    charged = sum(len(rows) for rows in ledgers(whole).values())
+    assert bool(charged) == (name in ("user", "local", "example"))
 
 
 class StoppedError(Exception):

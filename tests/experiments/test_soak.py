@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from experiments.simulate import simulate
+from experiments.running import simulate
 from fedmeta.config import parse
 from strategies.events import Event, RoundDone
 from tests.experiments.runs import TINY

@@ -11,8 +11,9 @@ from flwr.clientapp import ClientApp
 
 import clients.app
 from clients import wire
-from experiments.summary import refused, weights_sha256
+from experiments.summary import check_everybody, refused, summarize, weights_sha256
 from strategies import intake, validation
+from strategies.errors import ClientError
 from tests.engine.cases import problem
 from tests.federation.runs import over_inline
 from tests.federation.test_trust import first_users, one_row, small, spoiled
@@ -56,8 +57,10 @@ def test_norms_that_grow_are_followed() -> None:
     assert [e.counted for e in history] == [True, True, False, False, True, True, True, True]
 
 
-def scored(spoil: Callable[[np.ndarray], np.ndarray], every: bool = False) -> ClientApp:
-    """The app, whose first scores of a round (or all) are others."""
+def scored(
+    spoil: Callable[[np.ndarray], np.ndarray], every: bool = False, last: bool = False
+) -> ClientApp:
+    """The app, whose first scores of a round (or all, or those of the end too) are others."""
     app = ClientApp()
 
     @app.train()
@@ -68,7 +71,7 @@ def scored(spoil: Callable[[np.ndarray], np.ndarray], every: bool = False) -> Cl
     def evaluate(message: Message, context: Context) -> Message:
         reply = clients.app.evaluate(message, context)
         _, order = wire.read_order(message)
-        if order.round and (every or order.chunk == 0):
+        if (order.round or last) and (every or order.chunk == 0):
             values = spoil(wire.read_scores(reply)[1].copy())
             reply.content[wire.SCORES] = ArrayRecord({wire.SCORES: Array(values)})
         return reply
@@ -100,6 +103,66 @@ def test_bad_scores_are_left_out(spoil: Callable[[np.ndarray], np.ndarray]) -> N
     assert all(0 <= (e.valid or 0.0) <= 1 and e.why for e in measured)
     nobody = over_inline(given, app=scored(spoil, every=True))
     assert all(e.valid is None for e in nobody.history)
+
+
+def test_who_cannot_be_judged_is_left_out_and_said() -> None:
+    """Of tuning and the final figures too; the others have the scores that they have anyway."""
+    values = {"federation__chunk": 2, "evaluation__tune": True}
+    skip = small(run__on_client_error="skip", **values)
+    honest = over_inline(skip)
+    outcome = over_inline(skip, app=scored(first_is(-1.0), last=True))
+    assert sorted(outcome.lost) == ["test", "tuning", "valid"]
+    for split in ("valid", "test"):
+        whole = honest.users[split].tolist()
+        left = outcome.users[split].tolist()
+        missing = [user for user in whole if user not in left]
+        assert len(missing) == 2
+        at = [whole.index(user) for user in left]
+        if outcome.adapt == honest.adapt:
+            np.testing.assert_array_equal(outcome.scores[split], honest.scores[split][..., at])
+        assert outcome.scores[split].shape[-1] == len(left)
+        name = skip.population.store.ids[missing[0]]
+        assert f"2 of {len(whole)} users" in outcome.lost[split]
+        assert f"{name!r} first; refused: score" in outcome.lost[split]
+    summary = summarize(outcome, {})
+    assert summary["users"]["test"] == len(honest.users["test"]) - 2
+    assert sum("gave no scores" in note for note in summary["notes"]) == 3
+    with pytest.raises(ClientError, match="compared on the same users"):
+        check_everybody(outcome)
+    check_everybody(honest)
+    assert honest.lost == {}
+    assert not any("gave no scores" in note for note in summarize(honest, {})["notes"])
+
+
+def test_who_cannot_be_judged_ends_a_run_that_may_lose_nobody() -> None:
+    app = scored(first_is(-1.0), last=True)
+    with pytest.raises(ClientError, match=r"2 of \d+ users gave no scores.*--resume.*'skip'"):
+        over_inline(small(federation__chunk=2), app=app)
+    nobody = scored(first_is(-1.0), every=True, last=True)
+    with pytest.raises(ClientError, match=r"expected validation\.quorum = 0\.25 of them"):
+        over_inline(small(run__on_client_error="skip"), app=nobody)
+
+
+@pytest.mark.parametrize("policy", ["fail", "skip"])
+def test_a_client_that_fails_when_it_judges(policy: str) -> None:
+    app = ClientApp()
+    app.train()(clients.app.train)
+
+    @app.evaluate()
+    def evaluate(message: Message, context: Context) -> Message:
+        if wire.read_order(message)[1].chunk == 0:
+            raise MemoryError("out of everything")
+        return clients.app.evaluate(message, context)
+
+    given = small(federation__chunk=2, run__on_client_error=policy)
+    if policy == "fail":
+        with pytest.raises(ClientError, match="MemoryError: out of everything"):
+            over_inline(given, app=app)
+        return
+    outcome = over_inline(given, app=app)
+    assert sorted(outcome.lost) == ["test", "valid"]
+    assert "MemoryError" in outcome.lost["test"]
+    assert weights_sha256(outcome.last) == weights_sha256(over_inline(given).last)
 
 
 @pytest.fixture

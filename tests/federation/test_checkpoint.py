@@ -6,8 +6,10 @@ import json
 import os
 import random
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from fedmeta.outer import ServerState
 from strategies import checkpoint
 from strategies.checkpoint import CheckpointError, Progress
 from strategies.events import RoundDone
+from strategies.trust import Trust
 
 SETTINGS: dict[str, Scalar] = {"method.name": "maml", "run.seed": 3}
 
@@ -31,13 +34,20 @@ def progress(number: int) -> Progress:
         "rate/alpha": (),
     }
     history = [RoundDone(r, 9, 50, r % 2, 0.1 * r, None if r % 2 else 0.5) for r in range(1, 4)]
-    return Progress(ServerState(number, meta, outer), (0.1 + number, number, best), history)
+    privacy = {"below": torch.randn(2, generator=random_)}
+    trust = Trust((0.5, 1.5 * number), {3: 1}, {7: number + 2})
+    state = ServerState(number, meta, outer, privacy)
+    return Progress(state, (0.1 + number, number, best), history, trust)
 
 
 def same(a: Progress | None, b: Progress) -> bool:
-    if a is None or a.history != b.history or a.best[:2] != b.best[:2]:
+    if a is None or a.history != b.history or a.best[:2] != b.best[:2] or a.trust != b.trust:
         return False
-    pairs = [(a.state.meta, b.state.meta), (a.best[2], b.best[2])]
+    pairs = [
+        (a.state.meta, b.state.meta),
+        (a.best[2], b.best[2]),
+        (a.state.privacy, b.state.privacy),
+    ]
     return (
         a.state.round == b.state.round
         and all(x.keys() == y.keys() and all(torch.equal(x[n], y[n]) for n in x) for x, y in pairs)
@@ -82,7 +92,7 @@ def test_a_future_format_is_refused(tmp_path: Path) -> None:
     del body["sha256"]
     body["sha256"] = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
     path.write_text(json.dumps(body))
-    with pytest.raises(CheckpointError, match="format 99"):
+    with pytest.raises(CheckpointError, match=r"format 99, and .* reads format \d+ alone"):
         checkpoint.read(tmp_path, SETTINGS)
 
 
@@ -167,3 +177,51 @@ def test_faults_leave_the_old_or_the_new_one(
     assert same(found, progress(found.state.round))
     assert said or found.state.round == 2
     assert not list(tmp_path.glob(".*"))
+
+
+def _writes(folder: Path, number: int, most: int) -> int:
+    """Write a checkpoint in a process of its own that is gone at its ``most``-th call.
+
+    Returns:
+        How many calls it came to.
+    """
+    read, write = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(write)
+        os.waitpid(child, 0)
+        with os.fdopen(read) as answer:
+            return int(answer.read() or most)
+    made = 0
+
+    def count(frame: FrameType | None, event: str, arg: object) -> None:
+        nonlocal made
+        made += 1
+        if made > most:
+            os._exit(9)
+
+    what = progress(number)
+    sys.setprofile(count)
+    checkpoint.write(folder, what, SETTINGS)
+    sys.setprofile(None)
+    os.write(write, str(made).encode())
+    os._exit(0)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # fork beside threads
+@pytest.mark.parametrize(
+    "points", [20, pytest.param(100, marks=pytest.mark.slow)], ids=["some", "all"]
+)
+def test_a_kill_at_any_point_leaves_the_old_or_the_new_one(tmp_path: Path, points: int) -> None:
+    """The process is gone between two calls of the writer, and the next one goes on."""
+    checkpoint.write(tmp_path, progress(1), SETTINGS)
+    calls, last, found = _writes(tmp_path, 2, 10**9), 2, set()
+    for point in range(points):
+        _writes(tmp_path, last + 1, point * calls // (points - 1))
+        read = checkpoint.read(tmp_path, SETTINGS)
+        assert read is not None
+        assert same(read, progress(read.state.round)), point
+        assert read.state.round in (last, last + 1), point
+        found.add(read.state.round - last)
+        last = read.state.round
+    assert found == {0, 1}, "some are killed before the rename and some after it"

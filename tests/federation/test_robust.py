@@ -143,8 +143,9 @@ def test_one_attacker_in_seven_is_borne(rule: str) -> None:
     given = problem(method__name="reptile", head__name="linear", robust__rule=rule, **alone)
     rounds = [loop.cohort_of(given.population, given.config, r).tolist() for r in (1, 2, 3)]
     honest, attacked = over_inline(given), over_inline(given, app=hostile({rounds[0][0]}))
-    # Krum passes him over without a trace.
-    assert (distance(attacked.last, honest.last) > 0) == (rule != "krum")
+    # These pass him over without a trace.
+    passed = rule in ("krum", "dissimilar")
+    assert (distance(attacked.last, honest.last) > 0) == (not passed)
     assert distance(attacked.last, honest.last) < 1.0
 
 
@@ -155,7 +156,8 @@ def refusals() -> list[tuple[dict[str, Any], str]]:
          r" 7 users .* use robust.byzantine = 3 or less"),
         ({"robust__rule": "bulyan", "robust__byzantine": 2.0}, "4f.*11 users, and 7.*= 1 or less.*"
          "trimmed-mean"),
-        ({"robust__rule": "norm-bound", "robust__norm_bound": 0.0}, "bounds nothing"),
+        ({"robust__rule": "norm-bound", "robust__norm_bound": 0.0}, "bounds nobody's length"),
+        ({"robust__rule": "dissimilar", "robust__norm_bound": 0.0}, "bounds nobody's length"),
         ({"federation__weighting": "examples"}, "federation.weighting = 'examples'.*'uniform'"),
         ({"method__name": "pfedhn"}, "'pfedhn': each user is sent parameters of his own.*reptile"),
         ({"method__name": "metaadapt"}, "'metaadapt': a user's weight depends on his data"),

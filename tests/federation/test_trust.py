@@ -88,9 +88,17 @@ def test_strikes_lead_to_quarantine() -> None:
     assert [e.quarantined for e in history] == [0, 0, 0, 1, 1, 1]
 
 
-def test_a_ratio_that_would_refuse_everybody_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"validation\.max-ratio = 0\.5: .*0 switches"):
-        small(validation__max_ratio=0.5)
+@pytest.mark.parametrize("ratio", [0.5, 1.0, 1.99])
+def test_a_ratio_that_would_refuse_honest_users_is_refused(ratio: float) -> None:
+    with pytest.raises(ConfigError, match=rf"validation\.max-ratio = {ratio:g}: .*0 switches"):
+        small(validation__max_ratio=ratio)
+
+
+def test_the_least_ratio_refuses_no_lone_user() -> None:
+    """One user a round, whose norm is his own: nobody is refused and nobody struck."""
+    given = small(validation__max_ratio=2.0, federation__users_per_round=1, federation__rounds=12)
+    nobody = {"replies": {}, "quarantined": 0, "rounds_not_counted": 0}
+    assert refused(over_inline(given)) == nobody
 
 
 def test_a_sum_of_several_strikes_nobody() -> None:

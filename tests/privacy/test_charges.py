@@ -10,7 +10,8 @@ import pytest
 
 from clients import charging, ledger
 from clients.ledger import EVERYBODY, FILE, LedgerError
-from experiments.simulate import Run, _go_on, simulate
+from experiments.found import Run
+from experiments.running import _go_on, simulate
 from fedmeta.config import Config, ConfigError, parse
 from fedmeta.privacy.accounting import epsilon
 from fedmeta.privacy.claim import check_budget, claimed, sentence

@@ -75,6 +75,25 @@ def test_banded() -> None:
         plan(config(privacy__mechanism="banded", privacy__bands=21), USERS)
 
 
+def test_delta_is_held_against_what_is_protected() -> None:
+    """1,000 users of 20 + 64 examples: a delta that does for users is too large for examples."""
+    given: dict[str, Any] = {"method__name": "reptile", "privacy__delta": 1e-5}
+    plan(config(**given), USERS)
+    plan(config(**given | {"privacy__unit": "example"}), 1190)
+    says = r"delta = 1e-05: with 1191 training users of 84 examples each it may be at most 1e-05"
+    with pytest.raises(ConfigError, match=says):
+        plan(config(**given | {"privacy__unit": "example"}), 1191)
+    plan(config(**given), 1191)
+
+
+def test_an_item_of_several_episodes_is_an_example_of_each() -> None:
+    """The query of an episode is another set than its support for good, so that the dearer pays."""
+    values = {"privacy__unit": "example", "data__tasks": "episodic", "method__name": "fomaml"}
+    found = plan(config(**values, privacy__split="redrawn", method__steps=3), 100)
+    assert found.adjacency.startswith("an episode")
+    assert found.charge == ((Event(1.5, 1.0, 3),), (Event(1.5),))
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

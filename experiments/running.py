@@ -5,15 +5,16 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from flwr.app import Context, RecordDict
 
 from clients import ledger
 from clients.app import app as client_app
-from experiments import artifacts, settings
+from experiments import artifacts, settings, tracking
+from experiments.audit.beside import audited
 from experiments.backends import MakeGrid, check_backend, open_backend
-from experiments.summary import summarize
+from experiments.found import Run
+from experiments.summary import check_everybody, summarize
 from fedmeta import generation, unread
 from fedmeta.config import Config, ConfigError, flatten
 from fedmeta.evaluation import shots_of
@@ -25,14 +26,6 @@ from strategies.app import Outcome, make_app
 from strategies.events import Event, Listener, Resumed, RoundDone, ignore
 
 Encoded = Callable[[int, int], None]
-
-
-class Run(NamedTuple):
-    """A finished run: where its artefacts are, what it found, and the summary of that."""
-
-    folder: Path
-    outcome: Outcome
-    summary: dict[str, Any]
 
 
 def simulate(
@@ -67,7 +60,7 @@ def simulate(
     with open_backend(config.run, client_app) as make_grid:
         startup_s = time.perf_counter() - began - backbone_s
         timings = {"backbone_s": backbone_s, "startup_s": startup_s}
-        return run_on(make_grid, config, out, listener, timings, resume is not None)
+        return run_on(make_grid, config, out, listener, timings, resume is not None, alone=True)
 
 
 def prepare(config: Config, encoded: Encoded | None = None) -> float:
@@ -80,6 +73,7 @@ def prepare(config: Config, encoded: Encoded | None = None) -> float:
     began = time.perf_counter()
     shots_of(config)
     check_backend(config.run)
+    tracking.check(config)
     problem = build(config, encoded)
     check_budget(problem.config, problem.privacy)
     check_turns(problem)
@@ -93,8 +87,12 @@ def run_on(
     listener: Listener,
     timings: dict[str, float],
     resume: bool = False,
+    alone: bool = False,
 ) -> Run:
-    """Run a config on workers that are up, and write its folder; go on with what is in ``out``."""
+    """Run a config on workers that are up, and write its folder; go on with what is in ``out``.
+
+    A run that does not stand alone is held against others, and needs all users judged.
+    """
     problem = build(config)
     config = problem.config
     check_budget(config, problem.privacy)
@@ -111,8 +109,8 @@ def run_on(
             )
         folder = artifacts.make_folder(out or config.run.out, name)
         artifacts.write_config(folder, config)
-    with artifacts.hold(folder):
-        return _run_in(folder, make_grid, config, listener, timings)
+    with artifacts.hold(folder), tracking.following(config, folder) as follow:
+        return _run_in(folder, make_grid, config, listener, timings, follow, alone)
 
 
 def _go_on(folder: Path, config: Config) -> None:
@@ -147,12 +145,15 @@ def _run_in(
     config: Config,
     listener: Listener,
     timings: dict[str, float],
+    follow: tracking.Following,
+    alone: bool,
 ) -> Run:
     def tell(event: Event) -> None:
         if isinstance(event, RoundDone):
             artifacts.append_round(folder, event)
         if isinstance(event, Resumed):
             artifacts.rewrite_rounds(folder, event.history)
+        follow(event)
         listener(event)
 
     began = time.perf_counter()
@@ -162,18 +163,31 @@ def _run_in(
     grid = make_grid(run_config)
     server(grid, Context(1, 0, {}, RecordDict(), run_config))
     outcome = outcomes[0]
+    if not alone:
+        check_everybody(outcome)
     speed = timings | {
         "rounds_s": outcome.seconds,
         "wall_s": sum(timings.values()) + time.perf_counter() - began,
         "peak_rss_mb": grid.peak_rss_mb(),
     }
-    return finish(folder, outcome, speed, config.run.backend)
+    return finish(folder, outcome, speed, config.run.backend, follow)
 
 
-def finish(folder: Path, outcome: Outcome, speed: dict[str, float], backend: str) -> Run:
-    """Write the model, the users' scores and the summary of a finished run."""
+def finish(
+    folder: Path,
+    outcome: Outcome,
+    speed: dict[str, float],
+    backend: str,
+    follow: tracking.Following,
+) -> Run:
+    """Write the model, the users' scores and the summary of a finished run, and tell of it."""
     summary = summarize(outcome, speed) | {"backend": backend}
+    run = outcome.problem.config.run
+    if run.canaries and (claim := summary["privacy"]) and claim["epsilon"] is not None:
+        config, privacy = outcome.problem.config, outcome.problem.privacy
+        summary["audit"] = audited(config, privacy, run.canaries)
     artifacts.write_model(folder, generation.public(outcome.problem.method, outcome.meta))
     artifacts.write_users(folder, artifacts.users_table(outcome))
+    summary["notes"] += follow.done(folder, summary)
     artifacts.write_json(folder / "summary.json", summary)
     return Run(folder, outcome, summary)

@@ -4,18 +4,18 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.app import app as client_app
 from experiments import artifacts
-from experiments.backends import open_backend
 from experiments.clock import set_target
+from experiments.found import Comparison, Row, Run
+from experiments.running import Encoded, prepare
 from experiments.selection import ALL, PLAN, Selection, select, with_method
-from experiments.simulate import Encoded, Run, prepare, run_on
-from experiments.verdict import Scores, Verdict, verdict
+from experiments.side_by_side import Job, ended
+from experiments.verdict import Scores, verdict
 from fedmeta import unread
 from fedmeta.config import Config, ConfigError, flatten
 from fedmeta.data.store import UserStore
@@ -35,28 +35,6 @@ LISTED = (
 
 Listeners = Callable[[str], Listener]
 """A listener for each run, by its label."""
-
-
-class Row(NamedTuple):
-    """One method over all seeds.
-
-    Attributes:
-        summary: figures averaged over the seeds; intervals over users and seeds.
-        scores: what the verdict and the paired differences are made of.
-    """
-
-    summary: dict[str, Any]
-    scores: Scores
-
-
-class Comparison(NamedTuple):
-    """What ``compare`` found, and where it is."""
-
-    folder: Path
-    metric: Metric
-    rows: dict[str, Row]
-    content: dict[str, Any]
-    verdict: Verdict
 
 
 def compare(
@@ -105,37 +83,33 @@ def compare(
         folder = artifacts.reopen(resume)
     plan = {"methods": list(methods), "seeds": seeds, "baselines": baselines}
     artifacts.write_json(folder / PLAN, plan)
-    runs: dict[str, list[Run]] = {name: [] for name in chosen.methods}
-    with open_backend(config.run, client_app) as make_grid:
-        timings = {
-            "backbone_s": backbone_s,
-            "startup_s": time.perf_counter() - began - backbone_s,
-        }
-        for number in range(seeds):
-            for at, name in enumerate(runs, start=1):
-                if name in chosen.left_out:
-                    continue
-                seed = config.run.seed + number
-                mine = with_method(config, name, seed)
-                label = f"{name}, seed {seed}" if seeds > 1 else name
-                try:
-                    run = run_on(
-                        make_grid,
-                        mine,
-                        folder / f"{name}-seed{seed}",
-                        listeners(label),
-                        timings,
-                        resume is not None,
-                    )
-                except ClientError as error:
-                    if tuple(methods) != (ALL,):
-                        raise
-                    # Who wants to see them all wants to see the others; the table names it.
-                    chosen.left_out[name] = f"failed: {str(error).strip().splitlines()[-1]}"
-                    continue
-                runs[name].append(run)
-                finished(number * len(runs) + at, seeds * len(runs))
-                timings = {"backbone_s": 0.0, "startup_s": 0.0}  # paid once, by the first run
+    fits = [name for name in chosen.methods if name not in chosen.left_out]
+    jobs = [
+        Job(
+            f"{name}, seed {seed}" if seeds > 1 else name,
+            with_method(config, name, seed),
+            folder / f"{name}-seed{seed}",
+            resume is not None,
+        )
+        for seed in range(config.run.seed, config.run.seed + seeds)
+        for name in fits
+    ]
+
+    made: dict[int, Run] = {}
+    for over, one in enumerate(ended(config.run, jobs, listeners, began, backbone_s), start=1):
+        if one.run is not None:
+            made[one.number] = one.run
+        elif tuple(methods) == (ALL,) and isinstance(one.error, ClientError):
+            # Who wants to see them all wants to see the others; the table names it.
+            reason = str(one.error).strip().splitlines()[-1]
+            chosen.left_out[fits[one.number % len(fits)]] = f"failed: {reason}"
+        elif one.error is not None:
+            raise one.error
+        finished(over, len(jobs))
+    runs = {
+        name: [made[n] for n in range(at, len(jobs), len(fits)) if n in made]
+        for at, name in enumerate(fits)
+    }
     complete = {name: mine for name, mine in runs.items() if name not in chosen.left_out}
     if not complete:
         raise ClientError("; ".join(chosen.left_out.values()))

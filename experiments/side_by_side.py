@@ -1,0 +1,222 @@
+"""Several runs at a time: one whole run to a worker, since a comparison has more runs than CPUs.
+
+Within a run server and clients wait for each other, and each message is copied. Side by side a run
+is one process, its clients are called inline, and nobody waits. Results are the same to the bit,
+because a backend never changes them. A worker that dies costs nothing but time: its run goes on
+from its last checkpoint on another one.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from clients.app import app as client_app
+from experiments.backends import open_backend
+from experiments.found import Run
+from experiments.running import run_on
+from fedmeta.config import Config
+from fedmeta.problem import build
+from fedmeta.sections.run import RunConfig
+from strategies.errors import ClientError
+from strategies.events import Event, Listener
+
+TRIES = 2
+"""Workers on which a run may die."""
+
+POLL = 0.5
+"""Seconds between looks at the progress."""
+
+EXPECTED = (ValueError, ClientError)
+"""How a run may end that is no fault of ours; it ends no other run."""
+
+
+class Job(NamedTuple):
+    """A run that is to be made.
+
+    Attributes:
+        label: what it is called while it runs.
+        config: what to run.
+        folder: where its artefacts go.
+        resume: whether it goes on with what is in the folder.
+    """
+
+    label: str
+    config: Config
+    folder: Path
+    resume: bool = False
+
+
+class Ended(NamedTuple):
+    """A run that is over: what it found, or why there is nothing."""
+
+    number: int
+    run: Run | None
+    error: Exception | None
+
+
+def ended(
+    settings: RunConfig,
+    jobs: Sequence[Job],
+    listeners: Callable[[str], Listener],
+    began: float,
+    backbone_s: float,
+) -> Iterator[Ended]:
+    """Run the jobs, and yield each as it ends.
+
+    On Ray with several workers each of them has a whole run; otherwise one follows the other on
+    all workers. When the caller stops listening, runs under way are ended; each goes on from its
+    folder's last checkpoint.
+
+    Args:
+        settings: where to run; the same for all jobs.
+        jobs: what to run; the order in which they are begun.
+        listeners: gives a listener for the run of a label.
+        began: when the command did, by ``time.perf_counter``.
+        backbone_s: seconds that features took, which with those of the workers' start are noted
+            with the first run.
+
+    Raises:
+        ConfigError: more workers than there are CPUs, or than Ray has resources for.
+    """
+    if settings.backend == "ray" and len(jobs) > 1:
+        from experiments.backends.ray_pool import workers_for
+
+        if workers_for(settings.workers) > 1:
+            yield from _side_by_side(settings, jobs, listeners, began, backbone_s)
+            return
+    if not jobs:
+        return
+    with open_backend(settings, client_app) as make_grid:
+        first = _paid(began, backbone_s)
+        for number, job in enumerate(jobs):
+            tell = listeners(job.label)
+            try:
+                run = run_on(make_grid, job.config, job.folder, tell, first, job.resume)
+            except EXPECTED as error:
+                yield Ended(number, None, error)
+                continue
+            first = dict.fromkeys(first, 0.0)  # paid once, by the first run
+            yield Ended(number, run, None)
+
+
+def _paid(began: float, backbone_s: float) -> dict[str, float]:
+    return {"backbone_s": backbone_s, "startup_s": time.perf_counter() - began - backbone_s}
+
+
+class Runner:
+    """A Ray actor that makes whole runs; another of its threads tells how far it is."""
+
+    def __init__(self, _app: Any, memory_mb: int = 0) -> None:
+        """See :class:`experiments.backends.ray_pool.Worker`, of which it has the limits."""
+        from experiments.backends.ray_pool import limit
+
+        limit(memory_mb)
+        self._events: deque[Event] = deque()
+
+    def make(self, job: Job, timings: dict[str, float]) -> Run | Exception:
+        """The run, without its problem, which no process needs to be told."""
+        import torch
+
+        from experiments.backends.inline import InlineGrid
+
+        torch.set_num_threads(1)
+        self._events.clear()
+        try:
+            run = run_on(
+                lambda run_config: InlineGrid(client_app, run_config),
+                job.config,
+                job.folder,
+                self._events.append,
+                timings,
+                job.resume,
+            )
+        except EXPECTED as error:
+            return error
+        return run._replace(outcome=run.outcome._replace(problem=None))  # type: ignore[arg-type]
+
+    def events(self) -> list[Event]:
+        """What has happened since it was last asked."""
+        return [self._events.popleft() for _ in range(len(self._events))]
+
+    def memory_mb(self) -> float:
+        """Peak resident memory of the actor's process."""
+        from experiments.memory import peak_rss_mb
+
+        return peak_rss_mb()
+
+
+class _Under(NamedTuple):
+    """A run that is under way: its number and job, the worker, and how many died of it, and 1."""
+
+    number: int
+    job: Job
+    actor: Any
+    tries: int
+
+
+def _side_by_side(
+    settings: RunConfig,
+    jobs: Sequence[Job],
+    listeners: Callable[[str], Listener],
+    began: float,
+    backbone_s: float,
+) -> Iterator[Ended]:
+    import ray
+
+    from experiments.backends.ray_pool import pool, workers_for
+
+    gpus = 1.0 / workers_for(settings.workers) if settings.device.startswith("cuda") else 0.0
+    tell = [listeners(job.label) for job in jobs]
+    waiting = deque(enumerate(jobs))
+    with pool(client_app, settings.workers, gpus, settings.memory_limit, Runner) as workers:
+        first = _paid(began, backbone_s)
+        idle, under = list(workers.actors), {}
+
+        def begin(number: int, job: Job, actor: Any, tries: int = 1) -> None:
+            nonlocal first
+            under[actor.make.remote(job, first)] = _Under(number, job, actor, tries)
+            first = dict.fromkeys(first, 0.0)
+
+        while waiting or under:
+            while waiting and idle:
+                begin(*waiting.popleft(), idle.pop())
+            over, _ = ray.wait(list(under), num_returns=1, timeout=POLL)
+            for one in under.values():
+                _listen(one.actor, tell[one.number])
+            for ref in over:
+                one = under.pop(ref)
+                try:
+                    found = ray.get(ref)
+                except ray.exceptions.RayActorError as error:
+                    workers.actors.remove(one.actor)
+                    workers.actors.append(workers.start())
+                    if one.tries < TRIES:
+                        again = one.job._replace(resume=True)
+                        begin(one.number, again, workers.actors[-1], one.tries + 1)
+                        continue
+                    idle.append(workers.actors[-1])
+                    reason = str(error).strip().splitlines()[0]
+                    yield Ended(one.number, None, ClientError(f"{TRIES} workers died: {reason}"))
+                    continue
+                idle.append(one.actor)
+                yield _whole(one, found)
+
+
+def _listen(actor: Any, tell: Listener) -> None:
+    """Pass on what a worker has to tell; of one that has died its run will tell."""
+    import ray
+
+    try:
+        for event in ray.get(actor.events.remote()):
+            tell(event)
+    except ray.exceptions.RayActorError:
+        return
+
+
+def _whole(one: _Under, found: Run | Exception) -> Ended:
+    if isinstance(found, Exception):
+        return Ended(one.number, None, found)
+    outcome = found.outcome._replace(problem=build(one.job.config))
+    return Ended(one.number, found._replace(outcome=outcome), None)

@@ -1,0 +1,128 @@
+"""What the documentation shows is run, page by page, with its sizes cut where it takes long."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pytest
+import torch
+
+from experiments.cli import main
+from fedmeta.methods import METHODS
+from tests.data.rows import text_rows, write
+from tests.docs.blocks import PAGES, ROOT, Block, blocks, lines, words
+from tests.docs.commands import PLACEHOLDER, parsed
+
+LONG = {
+    "attack": "minutes; tests/experiments/test_attack.py",
+    "audit": "minutes; tests/audit",
+    "bench engine": "measures for minutes; tests/bench",
+    "frontier": "minutes; tests/experiments/test_frontier.py",
+    "reproduce": "real data, hours; tests/experiments/test_reproduce.py",
+    "sweep": "minutes; tests/experiments/test_sweep.py",
+}
+"""Commands that are parsed only, each with the reason and what runs it instead."""
+
+RUN = ("simulate", "compare", "inspect", "list", "epsilon")
+
+SMALL = (
+    "federation.rounds=2", "federation.users-per-round=10", "evaluation.bootstrap=100",
+    "evaluation.tune=false", "data.users=60", "data.messages=300",
+)  # fmt: skip
+"""Put behind what trains, so that it takes a second."""
+
+SHOWN = [page for page in PAGES if blocks(page)]
+
+
+@pytest.fixture(autouse=True)
+def _workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A new folder with a table and the shipped configs in it, one thread, no trace left."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(mpl.rcParams, "backend", "agg")
+    write(Path("my.csv"), text_rows(40, 12))
+    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
+    threads, methods = torch.get_num_threads(), dict(METHODS)
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    METHODS.clear()
+    METHODS.update(methods)
+
+
+def _cut(given: list[str], path: str) -> list[str]:
+    """The words of a command, with its sizes cut."""
+    if path not in ("simulate", "compare"):
+        return given
+    small = list(SMALL)
+    source = next((word.split("=")[1] for word in given if word.startswith("data.source=")), "")
+    config = next((word for word in given if word.endswith(".toml")), "")
+    if source in ("", "my.csv") and not config:
+        small.append("backbone.name=hashing")
+    given = [*given, *(part for text in small for part in ("--set", text))]
+    return given if "--backend" in given else [*given, "--backend", "inline"]
+
+
+def _command(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = words(text)
+    path, _ = parsed(given)
+    first = path.split()[0]
+    if first not in RUN or PLACEHOLDER.search(text) or not _there(given):
+        return
+    monkeypatch.setattr(sys, "argv", _cut(given, path))
+    code: object = 0
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code
+    assert not code, text
+
+
+def _there(given: list[str]) -> bool:
+    """Whether the files that a command names are there: real data are in no checkout."""
+    named = [word.split("=")[-1] for word in given[1:]]
+    files = [name for name in named if re.search(r"\.(csv|jsonl|npz|toml)(\.gz)?$", name)]
+    return all(Path(name).exists() for name in files)
+
+
+def _run(block: Block, names: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    if block.language == "python":
+        code = "\n" * block.line + block.text  # so that a traceback names the line of the page
+        compiled = compile(code, block.page, "exec")
+        if not block.reason:
+            exec(compiled, names)
+        return
+    for text in lines(block):
+        if text.startswith("fedmeta ") and not block.reason:
+            _command(text, monkeypatch)
+        elif not block.reason:
+            subprocess.run(["bash", "-euc", text], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("page", SHOWN, ids=lambda page: page.stem)
+def test_page(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names: dict[str, Any] = {"__name__": page.stem}
+    for block in blocks(page):
+        _run(block, names, monkeypatch)
+
+
+def test_every_command_is_run_or_has_a_reason() -> None:
+    for page in SHOWN:
+        for block in blocks(page):
+            for text in lines(block):
+                if text.startswith("fedmeta ") and not block.reason:
+                    path, _ = parsed(words(text))
+                    assert path in RUN or {path, path.split()[0]} & set(LONG), (page.name, text)
+
+
+def test_a_block_that_fails_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = Block("page", 3, "python", "x = 1\nassert x == 2\n", "")
+    with pytest.raises(AssertionError):
+        _run(bad, {}, monkeypatch)
+    refused = Block("page", 3, "bash", "fedmeta simulate --set data.source=my.csv --seed 1\n", "")
+    monkeypatch.setattr("tests.docs.test_run.SMALL", (*SMALL, "method.name=none"))
+    with pytest.raises(AssertionError, match=r"my\.csv"):
+        _run(refused, {}, monkeypatch)
