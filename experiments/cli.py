@@ -12,6 +12,7 @@ from experiments import settings
 from experiments.attack.command import attack
 from experiments.audit.command import audit
 from experiments.bench.command import app as bench
+from experiments.deploy.command import app as deploy
 from experiments.frontier.command import frontier
 from experiments.options import (
     AsJson,
@@ -28,6 +29,7 @@ from experiments.options import (
 )
 from experiments.report import writing
 from experiments.report.command import report
+from experiments.serving.command import register as serving
 from experiments.sweep.command import sweep
 from fedmeta import __version__
 from fedmeta.config import ConfigError
@@ -173,9 +175,9 @@ def reproduce(
         show(rows, listing.table("experiments", rows), as_json)
         return
     with progress.Display(quiet=as_json) as display:
-        if name == named.PROBE:
-            file = named.data_file(named.PROBE_FILE, data)
-            result = few_shot.banking77(file, display.encoded(), device or "cpu")
+        if name in few_shot.PROBES:
+            file = named.data_file(few_shot.PROBES[name].file, data)
+            result = few_shot.probe(name, file, display.encoded(), device or "cpu")
             show(result, tables.probe_text(result), as_json)
             return
         flags = {"run.seed": seed, "run.backend": backend, "run.device": device}
@@ -194,7 +196,9 @@ app.command()(attack)
 app.command()(frontier)
 app.command()(audit)
 app.command()(report)
+serving(app)
 app.add_typer(bench, name="bench")
+app.add_typer(deploy, name="deploy")
 
 
 def _version(value: bool) -> None:

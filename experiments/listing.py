@@ -6,10 +6,18 @@ from rich.table import Table
 from fedmeta.backbones import BACKBONES
 from fedmeta.config import ConfigError
 from fedmeta.data.sources import DATA
-from fedmeta.heads import HEADS
+from fedmeta.heads import HEADS, TAKES
 from fedmeta.methods import METHODS
 
 Rows = list[dict[str, str]]
+
+TAKEN = {
+    "vector": "one vector",
+    "tokens": "tokens, or one vector",
+    "ids": "texts (encoder in the loop)",
+    "numbers": "pixels or characters",
+}
+"""What heads take of an example, in words."""
 
 
 def rows(what: str) -> Rows:
@@ -33,7 +41,12 @@ def rows(what: str) -> Rows:
         ]
     if what == "heads":
         return [
-            {"name": name, "what": (head.__doc__ or "").splitlines()[0]}
+            {
+                "name": name,
+                "what": (head.__doc__ or "").splitlines()[0],
+                "takes": TAKEN[TAKES.get(name, "vector")],
+                "methods": ", ".join(m for m, one in METHODS.items() if one.makes == name) or "any",
+            }
             for name, head in HEADS.items()
         ]
     tables = {"data": DATA, "backbones": BACKBONES}

@@ -14,6 +14,7 @@ from experiments import artifacts, settings, tracking
 from experiments.audit.beside import audited
 from experiments.backends import MakeGrid, check_backend, open_backend
 from experiments.found import Run
+from experiments.serving import needs
 from experiments.summary import check_everybody, summarize
 from fedmeta import generation, unread
 from fedmeta.config import Config, ConfigError, flatten
@@ -187,6 +188,7 @@ def finish(
         config, privacy = outcome.problem.config, outcome.problem.privacy
         summary["audit"] = audited(config, privacy, run.canaries)
     artifacts.write_model(folder, generation.public(outcome.problem.method, outcome.meta))
+    needs.write(folder, needs.needs_of(outcome.problem))
     artifacts.write_users(folder, artifacts.users_table(outcome))
     summary["notes"] += follow.done(folder, summary)
     artifacts.write_json(folder / "summary.json", summary)

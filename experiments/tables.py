@@ -198,9 +198,15 @@ def probe_text(result: dict[str, Any]) -> RenderableType:
     low, high = result["ci95"]
     return Text(
         f"{result['name']}: {result['accuracy']:.2f} % [{low:.2f}, {high:.2f}] over"
-        f" {len(result['draws'])} draws; published {result['published']:.2f} %:"
-        f" {'reproduced' if result['reproduced'] else 'NOT reproduced'}"
+        f" {len(result['draws'])} draws; published {result['published']:.2f} %"
+        f" ({result['source']}): {_met(result['reproduced'])}"
     )
+
+
+def _met(reproduced: bool | None) -> str:
+    if reproduced is None:
+        return "of another encoder, to compare"
+    return "reproduced" if reproduced else "NOT reproduced"
 
 
 def _curve(metric: Metric, curve: dict[str, float]) -> str:

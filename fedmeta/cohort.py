@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.func import vmap
 
 from fedmeta.dual import Dual, task_of
 from fedmeta.gram import Geometry, anchors, each, geometry, those
@@ -19,6 +18,7 @@ from fedmeta.gram import total as sum_over_users
 from fedmeta.heads import Tail
 from fedmeta.inner import Inner
 from fedmeta.learner import Model, Primal, is_aligned
+from fedmeta.mapped import mapped
 from fedmeta.methods import Method
 from fedmeta.methods.method import held
 from fedmeta.own_layer import parted, whole
@@ -81,7 +81,7 @@ def contribute(
         def plain(mine: Task, own: Params) -> dict[str, Tensor]:
             return step(Primal(model, aligned), held(method, theta, own), mine, inner)
 
-        sent: dict[str, Tensor] = vmap(plain)(task, dict(memory or {}))
+        sent: dict[str, Tensor] = mapped(plain, model.head, task, dict(memory or {}))
     else:
         mine, gap = parted(tail, theta, memory or {})
         own = None if gap is None else gap.anchors(task)
@@ -182,8 +182,7 @@ def _plainly(
     def one(mine: Task, own: Params) -> list[Answer]:
         return said(method, learner, held(method, theta, own), mine, course, figures)
 
-    found: list[Answer] = vmap(one)(task, dict(memory))
-    return found
+    return mapped(one, learner.head, task, dict(memory))
 
 
 def first(support: Examples, shots: int) -> Examples:

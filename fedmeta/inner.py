@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from fedmeta.learner import Downhill
-from fedmeta.params import add, along, subtract
+from fedmeta.params import add, along, part, subtract
 from fedmeta.sections.method import MethodConfig
 from fedmeta.types import Examples, Params
 
@@ -26,6 +26,8 @@ class Inner:
         mu: weight of the proximal term ``mu / 2 ||phi - theta||^2`` (FedProx).
         options: settings of single methods.
         progress: share of the rounds that are done, in [0, 1): what schedules go by.
+        moves: names of the parameters that may move (``head.adapt``), of those that the method
+            moves; None: all of them.
     """
 
     rate: float
@@ -35,6 +37,7 @@ class Inner:
     mu: float = 0.0
     options: MethodConfig = field(default_factory=MethodConfig)
     progress: float = 0.0
+    moves: frozenset[str] | None = None
 
 
 def approach(
@@ -67,7 +70,9 @@ def approach(
     velocity: Params = {}
     shrink = 1.0 / (1.0 + inner.rate * weight)
     for step in range(inner.steps):
-        g = learner.grad(add(anchor, gap), learner.minibatch(examples, step, inner.batch))
+        g: Params = learner.grad(add(anchor, gap), learner.minibatch(examples, step, inner.batch))
+        if inner.moves is not None:
+            g = part(g, inner.moves.__contains__)
         if inner.momentum:
             velocity = g = add(g, velocity, inner.momentum)
         gap = {name: shrink * value for name, value in add(gap, g, -inner.rate).items()}
@@ -105,7 +110,8 @@ def walk(
     yields stay what they are.
     """
     yield theta
-    if rates is None and block is None and not (inner.mu or inner.momentum or first_order):
+    plain = rates is None and block is None and inner.moves is None
+    if plain and not (inner.mu or inner.momentum or first_order):
         yield from learner.run(theta, examples, inner.rate, inner.steps, inner.batch)
     else:
         yield from path(learner, theta, examples, inner, rates, block, first_order)
@@ -139,7 +145,9 @@ def path(
         at = {name: value.detach() for name, value in phi.items()} if first_order else phi
         g = learner.grad(at, learner.minibatch(examples, step, inner.batch))
         if block is not None:
-            g = {name: value for name, value in g.items() if block(name)}
+            g = part(g, block)
+        if inner.moves is not None:
+            g = part(g, inner.moves.__contains__)
         if inner.mu:
             g = add(
                 g, {name: gap for name, gap in subtract(phi, theta).items() if name in g}, inner.mu

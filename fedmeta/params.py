@@ -1,6 +1,7 @@
 """Arithmetic on named tensors, where a name that is absent stands for zero."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
 
 from torch import Tensor
 
@@ -96,6 +97,16 @@ def is_head(name: str) -> bool:
     (True, False, False)
     """
     return "/" not in name
+
+
+def matched(names: Iterable[str], patterns: str) -> frozenset[str]:
+    """The names that one of some comma-separated shell patterns fits.
+
+    >>> sorted(matched(["conv0.weight", "output.bias"], "output.*, head.*"))
+    ['output.bias']
+    """
+    wanted = [pattern.strip() for pattern in patterns.split(",") if pattern.strip()]
+    return frozenset(n for n in names if any(fnmatchcase(n, pattern) for pattern in wanted))
 
 
 def part(params: Params, wanted: Callable[[str], bool]) -> dict[str, Tensor]:

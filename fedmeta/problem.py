@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fedmeta import backbones, device_rules, fitness, public, robust, seeding
+from fedmeta import backbones, device_rules, fitness, head_fitness, public, robust, seeding
 from fedmeta.config import Config, ConfigError
 from fedmeta.data.sources import load
-from fedmeta.heads import HEADS
+from fedmeta.heads import HEADS, TAKES, Given
 from fedmeta.inner import Inner
 from fedmeta.learner import Model
 from fedmeta.losses import LOSSES
@@ -112,23 +112,58 @@ def build(config: Config, progress: Progress | None = None) -> Problem:
         )
     device_rules.check(config)
     device = device_of(config.run.device)
-    population = _population(config, device, progress)
+    return assemble(config, _population(config, device, progress))
+
+
+def assemble(config: Config, population: Population) -> Problem:
+    """The problem of a config on a population that is at hand.
+
+    Raises:
+        ConfigError, ValueError: what cannot be run, with the reason.
+    """
     config = resolve(config, population.store.task)
-    head = HEADS[config.head.name](
-        population.features.shape[1],
-        population.outputs,
-        hidden=config.head.hidden,
-        experts=config.head.experts,
-    )
-    method, given = METHODS[config.method.name], config.method
-    fitness.check(method, head.init(torch.Generator()), population, config)
+    method = METHODS[config.method.name]
+    head_fitness.check_kind(method, population, config)
+    folder = ""
+    if TAKES.get(config.head.name) == "ids":
+        folder = backbones.folder_of(population.store, config.backbone)
+    width, task = population.features.shape[1], population.store.task
+    model = model_of(config, width, population.outputs, task, population.tokens, folder)
+    fitness.check(method, model.head.init(torch.Generator()), population, config)
+    model, train, adapt = inner_loops(config, model)
     privacy = refusals.checked(method, population, config)
-    robust.check(method, config, len(population.store.users("train")))
-    mu = given.mu if method.proximal else 0.0
-    train = Inner(given.rate, given.steps, given.batch, given.momentum, mu, given)
-    adapt = replace(train, rate=given.adapt_rate, steps=given.adapt_steps)
-    model = Model(head, LOSSES[population.store.task])
+    robust.check(method, config, population.trainers)
     return Problem(config, population, model, method, train, adapt, privacy)
+
+
+def model_of(
+    config: Config, features: int, outputs: int, task: str, tokens: int = 1, folder: str = ""
+) -> Model:
+    """Head and loss of a resolved config, for features of a width and so many outputs.
+
+    Raises:
+        HeadError: the head does not fit them.
+    """
+    made = config.head
+    given = Given(made, tokens, folder, config.backbone.layers)
+    sizes = {"hidden": made.hidden, "experts": made.experts}
+    return Model(HEADS[made.name](features, outputs, **sizes, given=given), LOSSES[task])
+
+
+def inner_loops(config: Config, model: Model) -> tuple[Model, Inner, Inner]:
+    """The inner loops of training users and of new ones, and the model as they move it.
+
+    Raises:
+        ConfigError: `head.adapt` fits no parameter, or the method's inner loop has no parts.
+    """
+    given, method = config.method, METHODS[config.method.name]
+    moves = head_fitness.moves(method, model.head, model.head.init(torch.Generator()), config)
+    if moves is not None:
+        # The first layer moves as a whole or not at all.
+        model = model._replace(head=replace(model.head, tail=None))
+    mu = given.mu if method.proximal else 0.0
+    train = Inner(given.rate, given.steps, given.batch, given.momentum, mu, given, moves=moves)
+    return model, train, replace(train, rate=given.adapt_rate, steps=given.adapt_steps)
 
 
 def initial(problem: Problem) -> dict[str, Tensor]:
@@ -150,7 +185,7 @@ def initial(problem: Problem) -> dict[str, Tensor]:
         population.outputs,
         generator,
         max(len(population.store.domains), 1),
-        len(population.store.users("train")),
+        population.trainers,
         shown,
     )
     return problem.method.start(setup)
@@ -179,10 +214,14 @@ def device_of(name: str) -> torch.device:
 
 
 def _population(config: Config, device: torch.device, progress: Progress | None) -> Population:
-    identity = (config.data, config.backbone, config.run.device)
+    name = config.head.name
+    takes = TAKES.get(
+        METHODS[config.method.name].head or USUAL_HEAD if name == "auto" else name, "vector"
+    )
+    identity = (config.data, config.backbone, config.run.device, takes)
     if identity not in _POPULATIONS:
         store = load(config.data)
-        features = backbones.features(store, config.backbone, config.run.device, progress)
+        features = backbones.features(store, config.backbone, config.run.device, progress, takes)
         _POPULATIONS.clear()  # one at a time: they may be large
         _POPULATIONS[identity] = populate(store, features, config.data, device)
     return _POPULATIONS[identity]

@@ -50,6 +50,7 @@ def examples_at(population: Population, rows: Indices, sizes: Indices) -> Exampl
     x = population.features.index_select(0, item.flatten()).view(
         *item.shape, population.features.shape[1]
     )
+    x = x.to(torch.promote_types(x.dtype, torch.float32))  # from half precision, if that
     if population.store.task == "classification":
         y = x.new_zeros(len(label), population.outputs, width).scatter_(1, label[:, None, :], 1.0)
     else:

@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.func import vmap
 
-from fedmeta import loop
+from fedmeta import cohort, loop
 from fedmeta.inner import Inner
 from fedmeta.learner import Primal, is_aligned
 from fedmeta.methods.method import held
@@ -104,7 +103,7 @@ def _shapes(problem: Problem, meta: Params, inner: Inner) -> Shapes:
         return contribute(learner, held(method, meta, his), mine, inner)
 
     with torch.no_grad():
-        sent: dict[str, Tensor] = vmap(one)(task, own)
+        sent: dict[str, Tensor] = cohort.mapped(one, problem.model, task, own)
     return {n: tuple(v.shape[1:]) for n, v in sent.items() if not n.startswith((OWN, SHARE))}
 
 
@@ -112,7 +111,8 @@ def _made_up(problem: Problem) -> Task:
     """The task of a user who has the same example a few times over."""
     population = problem.population
     size = (1, population.outputs, EXAMPLES)
-    x = population.features.new_zeros(1, EXAMPLES, population.features.shape[1])
+    width, single = population.features.shape[1], torch.float32
+    x = population.features.new_zeros(1, EXAMPLES, width, dtype=single)
     y = x.new_zeros(size)
     y[:, 0] = 1.0
     weight = x.new_full((1, EXAMPLES), 1.0 / EXAMPLES)

@@ -2,11 +2,15 @@
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import RenderableType
+
+from experiments.options import Backend, ConfigPath, Out, Seed, Sets, config_of
 
 app = typer.Typer(no_args_is_help=True, help="Measure how fast this machine runs it.")
 
@@ -47,6 +51,49 @@ def methods(
 
 
 @app.command()
+def heads(
+    heads: Annotated[str, typer.Option(help="Comma-separated heads; all.")] = "",
+    encoder: Annotated[str, typer.Option(help="Folder of the encoder in the loop.")] = "",
+    turns: Annotated[int, typer.Option(min=1, help="Turns of each head.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """What each head costs: parameters, bytes a round, seconds a user."""
+    from experiments.bench import heads as bench
+
+    _report(bench.rows(heads, encoder, turns, _say), bench.table, as_json)
+
+
+@app.command()
+def encoders(
+    config: ConfigPath = None,
+    layers: Annotated[str, typer.Option(help="Layers kept, comma-separated; 0: all.")] = "1,2,4,0",
+    sets: Sets = None,
+    seed: Seed = None,
+    backend: Backend = None,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """The same run over an encoder cut after a layer: size, seconds per 1,000 texts, accuracy."""
+    from experiments.bench import encoders as bench
+
+    wanted = config_of(config, sets, seed, backend, None)
+    folder = out or Path(wanted.run.out or f"runs/{time.strftime('%Y%m%d-%H%M%S')}-encoders")
+    _report(bench.rows(wanted, layers, folder, _say), bench.table, as_json)
+
+
+@app.command()
+def whole(
+    tasks: Annotated[int, typer.Option(min=1, help="Tasks of a chunk.")] = 32,
+    turns: Annotated[int, typer.Option(min=1, help="Tasks that both sides are timed on.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Tasks per second of a whole model (Conv4, second order) in the engine and in a loop."""
+    from experiments.bench import whole as bench
+
+    _report(iter([bench.row(tasks, turns)]), bench.table, as_json)
+
+
+@app.command()
 def flower(
     users: Annotated[str, typer.Option(help="Users a round, comma-separated.")] = "1000,10000",
     rounds: Annotated[int, typer.Option(min=1, help="Rounds measured after a first one.")] = 5,
@@ -56,6 +103,26 @@ def flower(
     from experiments.bench import flower as bench
 
     _report(bench.rows(bench.cohorts_of(users), rounds, _say), bench.table, as_json)
+
+
+@app.command()
+def serve(
+    users: Annotated[int, typer.Option(min=1, help="Users, and requests: one of each.")] = 1000,
+    rate: Annotated[float, typer.Option(min=0.1, help="Requests a second.")] = 20.0,
+    as_json: AsJson = False,
+) -> None:
+    """Latency of `fedmeta serve` with MiniLM under a steady load, and heads-only throughput."""
+    from experiments.bench import serve as bench
+
+    _report(bench.rows(users, rate, _say), bench.table, as_json)
+
+
+@app.command()
+def deploy(as_json: AsJson = False) -> None:
+    """Seconds of a round with real nodes, over those of an app of Flower's that does nothing."""
+    from experiments.bench import deployed as bench
+
+    _report(bench.rows(_say), bench.table, as_json)
 
 
 def _report(

@@ -5,12 +5,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmeta.backbones import cache, concat, digest, encoder, hashing, identity, models
+from fedmeta.backbones import cache, concat, digest, encoder, hashing, identity, models, tokens
 from fedmeta.backbones.errors import BackboneError
 from fedmeta.data.store import UserStore
 from fedmeta.sections.data import BackboneConfig
 
-__all__ = ["BACKBONES", "BackboneError", "features", "resolve"]
+__all__ = ["BACKBONES", "BackboneError", "features", "folder_of", "resolve"]
 
 Recipe = dict[str, str | int]
 
@@ -55,13 +55,29 @@ def resolve(name: str, store: UserStore) -> str:
     return name
 
 
+def is_encoder(name: str) -> bool:
+    """Whether a resolved backbone is one transformer: it has tokens, and can be in the loop."""
+    return name not in ("hashing", "identity") and len(concat.parts(name)) == 1
+
+
+def folder_of(store: UserStore, config: BackboneConfig) -> str:
+    """The folder of the encoder of a store's texts; empty where it is no transformer."""
+    name = resolve(config.name, store)
+    return str(models.locate(name)) if is_encoder(name) else ""
+
+
 def features(
     store: UserStore,
     config: BackboneConfig,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
-) -> NDArray[np.float32]:
+    takes: str = "vector",
+) -> NDArray[np.floating]:
     """Features ``(items, D)`` of a store's items, row by row; of texts memory-mapped.
+
+    Where the head ``takes`` tokens, or ``backbone.output`` is `tokens`, of texts in an encoder
+    ``(items, tokens, D)`` in half precision, zero where a text has no more tokens; where it takes
+    ids, the numbers of the tokens, of which -1 is padding.
 
     What a text encoder gives is cached on disk: the second call computes nothing, in whatever
     process. Call it once before starting workers, so that they find it there.
@@ -71,6 +87,7 @@ def features(
         config: which encoder, and where the cache is.
         device: where the encoder runs; nothing else does.
         progress: called with (items done, items) while features are computed.
+        takes: see :data:`fedmeta.heads.TAKES`; vector: one for each item.
 
     Raises:
         BackboneError: the encoder cannot be had, does not take such items, or the cache cannot
@@ -80,7 +97,18 @@ def features(
     if not isinstance(store.items, tuple):
         return identity.flatten(store.items)
     texts, where = store.items, cache.folder(config.cache)
+    if takes == "ids" and is_encoder(name):
+        return encoder.numbers(texts, models.locate(name), config.max_length)
     of_texts = digest.of_texts(texts)
+    every = config.output == "tokens" or (config.output == "auto" and takes == "tokens")
+    if every and is_encoder(name):
+        return _tokens(name, texts, of_texts, config, device, progress)
+    if (config.output in ("cls", "tokens") or config.layers) and not is_encoder(name):
+        what = f"output = {config.output!r}" if config.output != "auto" else "layers"
+        raise BackboneError(
+            f"backbone.{what} asks for the layers of a transformer, which backbone.name = {name!r}"
+            " is not; use minilm, a hub id or a folder, or leave it at its default"
+        )
 
     def cached(label: str, recipe: Recipe, compute: Callable[[], cache.Features]) -> cache.Features:
         key = digest.of_recipe({**recipe, "items": of_texts})
@@ -111,11 +139,43 @@ def _encoder(
         columns = config.columns
         return hashing.recipe(columns), lambda: hashing.encode(texts, columns, progress)
     folder = models.locate(name)
-    return encoder.recipe(folder, config.max_length), lambda: encoder.encode(
+    output = "cls" if config.output == "cls" else "mean"
+    return encoder.recipe(folder, config.max_length, output, config.layers), lambda: encoder.encode(
         texts,
         folder,
         max_length=config.max_length,
         batch=config.batch,
         device=device,
         progress=progress,
+        output=output,
+        layers=config.layers,
+    )
+
+
+def _tokens(
+    name: str,
+    texts: tuple[str, ...],
+    of_texts: str,
+    config: BackboneConfig,
+    device: str,
+    progress: Callable[[int, int], None] | None,
+) -> tokens.Tokens:
+    """The vectors of all tokens of the texts, from the cache."""
+    folder = models.locate(name)
+    longest = encoder.numbers(texts, folder, config.max_length).shape[1]
+    recipe = encoder.recipe(folder, config.max_length, "tokens", config.layers)
+    width = encoder.width(folder)
+    return tokens.cached(
+        cache.folder(config.cache),
+        digest.of_recipe({**recipe, "items": of_texts}),
+        (len(texts), longest, width),
+        lambda: encoder.token_vectors(
+            texts,
+            folder,
+            max_length=config.max_length,
+            batch=config.batch,
+            device=device,
+            progress=progress,
+            layers=config.layers,
+        ),
     )

@@ -9,6 +9,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -56,7 +57,7 @@ def cached(
         where.mkdir(parents=True, exist_ok=True)
         temporary.touch(exist_ok=False)
     except OSError as error:
-        raise _unwritable(where, error) from error
+        raise unwritable(where, error) from error
     try:
         features = compute()
         if features.shape[0] != rows or not np.isfinite(features).all():
@@ -68,7 +69,7 @@ def cached(
             _write(temporary, key, features)
             os.replace(temporary, path)
         except OSError as error:
-            raise _unwritable(where, error) from error
+            raise unwritable(where, error) from error
     finally:
         temporary.unlink(missing_ok=True)
     written = load(path, key, rows)
@@ -79,15 +80,21 @@ def cached(
 
 def load(path: Path, key: str, rows: int) -> Features | None:
     """The features in a file, or None if the file is not exactly what was written for the key."""
+    features = mapped(path, key)
+    if features is None or features.dtype != np.float32:
+        return None
+    return None if features.ndim != 2 or features.shape[0] != rows else features
+
+
+def mapped(path: Path, key: str) -> NDArray[Any] | None:
+    """The array in a file, whatever it is, or None if the file is not what the key stands for."""
     try:
-        if not _intact(path, key):
-            return None
-        features: Features = np.load(path, mmap_mode="c", allow_pickle=False)
+        found: NDArray[Any] | None = (
+            np.load(path, mmap_mode="c", allow_pickle=False) if _intact(path, key) else None
+        )
     except (OSError, ValueError, EOFError):
         return None
-    if features.dtype != np.float32 or features.ndim != 2 or features.shape[0] != rows:
-        return None
-    return features
+    return found
 
 
 def _intact(path: Path, key: str) -> bool:
@@ -106,6 +113,12 @@ def _write(path: Path, key: str, features: Features) -> None:
     # Ordinary writes rather than a map: on a full disk these raise, a map kills the process.
     with path.open("wb") as stream:
         np.save(stream, np.ascontiguousarray(features, dtype=np.float32))
+    seal(path, key)
+
+
+def seal(path: Path, key: str) -> None:
+    """Put the trailer behind the array in a file."""
+    with path.open("ab") as stream:
         stream.write(key.encode())
     digest = hashlib.sha256()
     with path.open("r+b") as stream:
@@ -114,7 +127,8 @@ def _write(path: Path, key: str, features: Features) -> None:
         stream.write(digest.hexdigest().encode())
 
 
-def _unwritable(where: Path, error: OSError) -> BackboneError:
+def unwritable(where: Path, error: OSError) -> BackboneError:
+    """The error for a folder that takes no features."""
     return BackboneError(
         f"cannot write features to {str(where)!r} ({error.strerror or error}): choose a folder "
         "with room that can be written to, with `--set backbone.cache=DIR` or $FEDMETA_CACHE"

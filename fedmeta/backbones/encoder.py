@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedmeta.backbones import digest
 from fedmeta.backbones.cache import Features
@@ -19,15 +20,18 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 
 
-def recipe(folder: Path, max_length: int) -> dict[str, str | int]:
+def recipe(
+    folder: Path, max_length: int, output: str = "mean", layers: int = 0
+) -> dict[str, str | int]:
     """Everything but the texts that the features depend on."""
     return {
         "backbone": "encoder/1",
         "weights": digest.of_files(digest.weight_files(folder)),
         "tokenizer": digest.of_files(digest.text_files(folder)),
-        "pooling": "mean, l2",
+        "pooling": f"{output}, l2",
         "max_length": max_length,
-        "dtype": "float32",
+        "dtype": "float16" if output == "tokens" else "float32",
+        **({"layers": layers} if layers else {}),
     }
 
 
@@ -39,43 +43,113 @@ def encode(
     batch: int,
     device: str = "cpu",
     progress: Progress | None = None,
+    output: str = "mean",
+    layers: int = 0,
 ) -> Features:
     """Embeddings ``(texts, D)``, each of Euclidean length one, in the order of the texts.
 
     A text's embedding does not depend on the other texts, beyond rounding: tokens that pad a
-    batch are masked, and there is no dropout.
+    batch are masked, and there is no dropout. ``output`` is `mean` or `cls`, the first token.
 
     Raises:
         BackboneError: the folder's model cannot be loaded, is no encoder, or takes fewer
             tokens than ``max_length``.
     """
+    model, tokenizer = load(folder, max_length, layers)
+    found = embed(texts, model.to(device), tokenizer, max_length, batch, progress, output)
+    if not len(found):
+        raise BackboneError("there are no texts to encode, expected at least one")
+    return found
+
+
+def embed(
+    texts: Sequence[str],
+    model: Any,
+    tokenizer: Any,
+    max_length: int,
+    batch: int,
+    progress: Progress | None = None,
+    output: str = "mean",
+) -> Features:
+    """:func:`encode` with a model that is loaded, on the device where it is."""
+    out = np.empty((len(texts), 0), dtype=np.float32)
+    for rows, hidden, mask in _batches(texts, model, tokenizer, max_length, batch, progress):
+        vectors = pooled(hidden, mask, output).cpu().numpy()
+        if not out.size:
+            out = np.empty((len(texts), vectors.shape[1]), dtype=np.float32)
+        out[rows] = vectors
+    return out
+
+
+def token_vectors(
+    texts: Sequence[str],
+    folder: Path,
+    *,
+    max_length: int,
+    batch: int,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    layers: int = 0,
+) -> Iterator[tuple[list[int], NDArray[np.float16]]]:
+    """Of some texts after others: which, and their tokens ``(texts, tokens, D)``, of length one.
+
+    Positions that a text does not have are zero. Rows are as long as the longest of the batch.
+    """
     import torch
 
-    model, tokenizer = _load(folder, max_length)
+    model, tokenizer = load(folder, max_length, layers)
     model = model.to(device)
+    for rows, hidden, mask in _batches(texts, model, tokenizer, max_length, batch, progress):
+        vectors = torch.nn.functional.normalize(hidden, dim=-1) * mask.unsqueeze(-1)
+        yield rows, vectors.half().cpu().numpy()
+
+
+def numbers(texts: Sequence[str], folder: Path, max_length: int) -> Features:
+    """The numbers of the texts' tokens ``(texts, longest)``, as float32; -1 is padding."""
+    tokenizer = _tokenizer(folder)
+    found = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
+    out = np.full((len(texts), max(map(len, found))), -1.0, dtype=np.float32)
+    for row, ids in zip(out, found, strict=True):
+        row[: len(ids)] = ids
+    return out
+
+
+def _batches(
+    texts: Sequence[str],
+    encoder: Any,
+    tokenizer: Any,
+    max_length: int,
+    batch: int,
+    progress: Progress | None,
+) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+    """Rows of some texts, what the last layer says of their tokens ``(B, T, D)``, and which are."""
+    import torch
+
     # Texts of similar length share a batch, so that little is computed for padding.
     order = sorted(range(len(texts)), key=lambda i: (len(texts[i]), i))
-    out: Features | None = None
-    with torch.inference_mode():
-        for start in range(0, len(order), batch):
-            rows = order[start : start + batch]
-            tokens = tokenizer(
-                [texts[i] for i in rows],
-                padding=True,
-                truncation=True,
-                max_length=max_length,
-                return_tensors="pt",
-            ).to(device)
-            hidden = model(**tokens).last_hidden_state
-            vectors = pool(hidden, tokens["attention_mask"]).cpu().numpy()
-            if out is None:
-                out = np.empty((len(texts), vectors.shape[1]), dtype=np.float32)
-            out[rows] = vectors
-            if progress is not None:
-                progress(start + len(rows), len(texts))
-    if out is None:
-        raise BackboneError("there are no texts to encode, expected at least one")
-    return out
+    for start in range(0, len(order), batch):
+        rows = order[start : start + batch]
+        tokens = tokenizer(
+            [texts[i] for i in rows],
+            padding=True,
+            truncation=True,
+            max_length=max_length,
+            return_tensors="pt",
+        ).to(encoder.device)
+        with torch.inference_mode():
+            hidden = encoder(**tokens).last_hidden_state
+        yield rows, hidden, tokens["attention_mask"]
+        if progress is not None:
+            progress(start + len(rows), len(texts))
+
+
+def pooled(hidden: Tensor, mask: Tensor, output: str) -> Tensor:
+    """One vector of length one from each text's tokens: their mean, or the first (`cls`)."""
+    import torch
+
+    if output == "cls":
+        mask = torch.zeros_like(mask).index_fill_(1, mask.new_zeros(1), 1)
+    return pool(hidden, mask)
 
 
 def pool(hidden: Tensor, mask: Tensor) -> Tensor:
@@ -87,16 +161,30 @@ def pool(hidden: Tensor, mask: Tensor) -> Tensor:
     return torch.nn.functional.normalize(mean, dim=1)
 
 
-def _load(folder: Path, max_length: int) -> tuple[Any, Any]:
-    import torch
-    from transformers import AutoModel, AutoTokenizer
+def load(
+    folder: Path, max_length: int = 1, layers: int = 0, attention: str | None = None
+) -> tuple[Any, Any]:
+    """The encoder of a folder, in float32 and without dropout, and its tokenizer.
 
+    Args:
+        folder: what ``save_pretrained`` of model and tokenizer wrote to.
+        max_length: tokens that it has to take.
+        layers: how many of its layers are kept; 0: all.
+        attention: `eager` for attention that is written out, which can be differentiated twice.
+
+    Raises:
+        BackboneError: it cannot be loaded, is no encoder, or is too small.
+    """
+    import torch
+    from transformers import AutoModel
+
+    more = {"attn_implementation": attention} if attention else {}
     try:
         # Weights that a file lacks would be drawn: keep the global generator as it was.
         with quiet(), torch.random.fork_rng(devices=[]):
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            tokenizer = _tokenizer(folder)
             model, report = AutoModel.from_pretrained(
-                folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
+                folder, dtype=torch.float32, local_files_only=True, output_loading_info=True, **more
             )
     except Exception as error:  # each library on the way has exceptions of its own
         raise BackboneError(
@@ -121,7 +209,45 @@ def _load(folder: Path, max_length: int) -> tuple[Any, Any]:
             f"backbone.max-length = {max_length}, but the model in {str(folder)!r} takes at most "
             f"{limit} tokens: use `--set backbone.max-length={limit}`"
         )
+    if layers:
+        _cut(model, layers, folder)
+    return model.eval(), tokenizer
+
+
+def width(folder: Path) -> int:
+    """The width of the encoder's vectors."""
+    from transformers import AutoConfig
+
+    return int(AutoConfig.from_pretrained(folder, local_files_only=True).hidden_size)
+
+
+def _tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "right"  # a text's positions must not depend on its batch
-    return model.eval(), tokenizer
+    return tokenizer
+
+
+def _cut(model: Any, layers: int, folder: Path) -> None:
+    """Leave out the layers behind some, in place.
+
+    Raises:
+        BackboneError: there are not so many, or not in a place that is known.
+    """
+    inner = getattr(model, "encoder", model)
+    where = next((at for at in ("layer", "layers") if hasattr(inner, at)), None)
+    if where is None:
+        raise BackboneError(
+            f"backbone.layers = {layers}: where {type(model).__name__} in {str(folder)!r} has its"
+            " layers is not known; use backbone.layers = 0, or a model such as BERT or MPNet"
+        )
+    there = getattr(inner, where)
+    if layers > len(there):
+        raise BackboneError(
+            f"backbone.layers = {layers}: the model in {str(folder)!r} has {len(there)} layers;"
+            f" use 1 to {len(there)}, or 0 for all"
+        )
+    setattr(inner, where, there[:layers])

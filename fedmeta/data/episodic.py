@@ -13,6 +13,7 @@ from fedmeta.data.domains import used
 from fedmeta.data.labels import encode
 from fedmeta.data.prepare import finite
 from fedmeta.data.raw import DataError, Raw, rows
+from fedmeta.data.rotations import turned
 from fedmeta.data.splits import hashed
 from fedmeta.data.store import SPLITS, UserStore
 from fedmeta.sections.data import DataConfig
@@ -43,6 +44,8 @@ def episodic(raw: Raw, config: DataConfig) -> UserStore:
             " predict; set data.task=classification if they are classes"
         )
     group, left = _groups(raw, label.astype(np.int64), classes, config)
+    if config.rotations:
+        raw, label, group = turned(raw, label.astype(np.int64), group)
     shots = 1 if config.variable else config.support // config.way
     order = np.argsort(label, kind="stable")
     of_class = np.split(order, np.cumsum(np.bincount(label.astype(np.int64)))[:-1])
@@ -126,10 +129,15 @@ def _possible(raw: Raw, config: DataConfig) -> None:
 def _groups(
     raw: Raw, label: Indices, classes: tuple[str, ...], config: DataConfig
 ) -> tuple[NDArray[np.int8], int]:
-    """The split of each class (-1: none), and how many examples are of classes without one."""
+    """The split of each class (-1: none), and how many examples are of classes without one.
+
+    True and False stand for test and train. Where no class is for validation, the classes that a
+    hash takes of those for training are.
+    """
     if raw.class_split is None:
         return hashed(classes, config.seed, raw.name), 0
-    words = [str(value) for value in raw.class_split.tolist()]
+    given = [str(value) for value in raw.class_split.tolist()]
+    words = [{"True": "test", "False": "train"}.get(word, word) for word in given]
     code = np.array([SPLITS.index(w) if w in SPLITS else -1 for w in words], dtype=np.int8)
     group = np.full(len(classes), -1, dtype=np.int8)
     group[label] = code
@@ -140,4 +148,7 @@ def _groups(
             f" {config.class_split_column!r}); correct it, or divide classes by a hash with"
             " --set data.class-split-column=''"
         )
+    if not (group == 1).any():
+        apart = hashed(classes, config.seed, raw.name) == 1
+        group[apart & (group == 0)] = 1
     return group, int((code < 0).sum())

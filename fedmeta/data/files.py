@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedmeta.data.raw import DataError, Raw
 from fedmeta.data.tables import from_frame
+from fedmeta.data.windows import windows
 from fedmeta.sections.data import DataConfig
 
 if TYPE_CHECKING:
@@ -27,7 +28,10 @@ def read_table(path: Path, config: DataConfig) -> Raw:
         DataError: a file that cannot be read (with the line where there is one), or whatever
             `fedmeta.data.tables.from_frame` finds wrong with the table.
     """
-    return from_frame(read_frame(path, config), config, path.name)
+    frame = read_frame(path, config)
+    if config.window:
+        frame = windows(frame, config, path.name)
+    return from_frame(frame, config, path.name)
 
 
 def read_frame(path: Path, config: DataConfig) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from fedmeta.data.hub import hub
 from fedmeta.data.preferences import preferences
 from fedmeta.data.prepare import prepare, raw_of
 from fedmeta.data.raw import DataError, Raw, nearest
+from fedmeta.data.sinusoid import sinusoid
 from fedmeta.data.store import UserStore
 from fedmeta.data.tables import inputs_of
 from fedmeta.sections.data import DataConfig
@@ -24,6 +25,7 @@ from fedmeta.sections.data import DataConfig
 SOURCES: dict[str, Callable[[DataConfig], Raw]] = {
     "preferences": preferences,
     "digits": digits,
+    "sinusoid": sinusoid,
 }
 FILES: dict[str, Callable[[Path, DataConfig], Raw]] = {
     ".jsonl": read_table,
@@ -37,6 +39,7 @@ FILES: dict[str, Callable[[Path, DataConfig], Raw]] = {
 DATA: dict[str, str] = {
     "preferences": "generated: which of a pool of messages each user wants (text, two classes)",
     "digits": "scikit-learn's 1,797 handwritten digits, partitioned over users (ten classes)",
+    "sinusoid": "generated: points of a sine of each user's own amplitude and phase (regression)",
     "hf:NAME": "a Hugging Face data set or folder, natural users or Flower's partitioners",
     "FILE.jsonl": "one example per line: user, text (or features, image), label; also .gz",
     "FILE.csv": "the same as a table with a header; also .gz",

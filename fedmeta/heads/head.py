@@ -1,15 +1,40 @@
 """What a head is: an initialization and logits; what follows its first layer, if it is affine."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from fedmeta.sections.method import HeadConfig
 from fedmeta.types import Params
 
 Error = Callable[[Tensor], Tensor]
+
+
+class HeadError(ValueError):
+    """A head that does not fit what it is to be put on; the message says what would."""
+
+
+class Given(NamedTuple):
+    """What a head may be made by, beside its sizes.
+
+    Attributes:
+        options: settings of single heads.
+        tokens: positions of an example: its features are those of each position, one behind the
+            other. 1: one vector.
+        folder: of the encoder, for heads that have it in the loop.
+        layers: of the encoder that are run; 0: all.
+    """
+
+    options: HeadConfig = HeadConfig()
+    tokens: int = 1
+    folder: str = ""
+    layers: int = 0
+
+
+USUAL = Given()
 
 
 class Tail(NamedTuple):
@@ -44,6 +69,10 @@ class Head:
         embed: ``(params, x (N, D)) -> (H, N)``, what the output layer is given:
             logits are ``output.weight @ embed + output.bias``.
         tail: what follows the first layer, or None where that is not affine.
+        body: prefixes of the names of what lies before the head proper, in models that are
+            adapted as a whole: with ``head.adapt = head`` the inner loop leaves it alone.
+        users: most users in one batched program, by type of device; 1: one after the other, as
+            where a batched convolution costs more than it saves. Absent: all of a chunk.
     """
 
     name: str
@@ -51,3 +80,5 @@ class Head:
     logits: Callable[[Params, Tensor], Tensor]
     embed: Callable[[Params, Tensor], Tensor]
     tail: Tail | None = None
+    body: tuple[str, ...] = ()
+    users: Mapping[str, int] = field(default_factory=dict)

@@ -3,11 +3,13 @@
 import torch
 from torch import Tensor
 
-from fedmeta.heads.head import Error, Head, Tail
+from fedmeta.heads.head import USUAL, Error, Given, Head, Tail
 from fedmeta.types import Params
 
 
-def linear(features: int, outputs: int, hidden: int = 0, experts: int = 0) -> Head:
+def linear(
+    features: int, outputs: int, hidden: int = 0, experts: int = 0, given: Given = USUAL
+) -> Head:
     """Linear: ``logits = W x + b``, from zero, since the problem is convex.
 
     Args:
@@ -15,6 +17,7 @@ def linear(features: int, outputs: int, hidden: int = 0, experts: int = 0) -> He
         outputs: classes, or 1 for regression.
         hidden: not used; every head takes the same arguments.
         experts: not used.
+        given: not used.
     """
 
     def init(generator: torch.Generator) -> dict[str, Tensor]:

@@ -3,11 +3,13 @@
 import torch
 from torch import Tensor
 
-from fedmeta.heads.head import Error, Head, Tail
+from fedmeta.heads.head import USUAL, Error, Given, Head, Tail
 from fedmeta.types import Params
 
 
-def mlp(features: int, outputs: int, hidden: int = 64, experts: int = 0) -> Head:
+def mlp(
+    features: int, outputs: int, hidden: int = 64, experts: int = 0, given: Given = USUAL
+) -> Head:
     """One hidden layer: ``logits = V relu(W x + b) + c``.
 
     The hidden weights are drawn with variance 2 / hidden, which for features of unit norm gives
@@ -18,6 +20,7 @@ def mlp(features: int, outputs: int, hidden: int = 64, experts: int = 0) -> Head
         outputs: classes, or 1 for regression.
         hidden: hidden units.
         experts: not used.
+        given: not used.
     """
 
     def init(generator: torch.Generator) -> dict[str, Tensor]:

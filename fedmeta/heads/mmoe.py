@@ -3,12 +3,14 @@
 import torch
 from torch import Tensor
 
-from fedmeta.heads.head import Head
+from fedmeta.heads.head import USUAL, Given, Head
 from fedmeta.heads.mlp import mlp
 from fedmeta.types import Params
 
 
-def mmoe(features: int, outputs: int, hidden: int = 64, experts: int = 4) -> Head:
+def mmoe(
+    features: int, outputs: int, hidden: int = 64, experts: int = 4, given: Given = USUAL
+) -> Head:
     """A gated mixture of hidden layers: ``V sum_e softmax(G x)_e relu(W_e x + b_e) + c``.
 
     Experts are drawn as the hidden layer of `mlp` is, so that one expert is that head; the gate
@@ -19,6 +21,7 @@ def mmoe(features: int, outputs: int, hidden: int = 64, experts: int = 4) -> Hea
         outputs: classes, or 1 for regression.
         hidden: hidden units of all experts together, so that the head costs what `mlp` costs.
         experts: hidden layers.
+        given: not used.
     """
     hidden = -(-hidden // experts)
     single = mlp(features, outputs, hidden).init
@@ -54,4 +57,4 @@ def _embed(params: Params, x: Tensor) -> Tensor:
     weight, bias = params["experts.weight"], params["experts.bias"]
     # All experts in one product; of one expert it is that of `mlp`, to the bit.
     hidden = torch.relu(weight.flatten(0, 1) @ x.mT + bias.flatten()[:, None])
-    return (gates(params, x)[:, None] * hidden.view(*bias.shape, len(x))).sum(0)
+    return (gates(params, x)[:, None] * hidden.view(*bias.shape, x.shape[-2])).sum(0)

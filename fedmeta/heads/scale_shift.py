@@ -7,11 +7,13 @@ features that are computed once: the network's channels are the features' column
 import torch
 from torch import Tensor
 
-from fedmeta.heads.head import Head
+from fedmeta.heads.head import USUAL, Given, Head
 from fedmeta.types import Params
 
 
-def scale_shift(features: int, outputs: int, hidden: int = 0, experts: int = 0) -> Head:
+def scale_shift(
+    features: int, outputs: int, hidden: int = 0, experts: int = 0, given: Given = USUAL
+) -> Head:
     """A scale (1 at first) and a shift (0) for each feature: ``logits = W (s * x + t) + b``.
 
     Args:
@@ -19,6 +21,7 @@ def scale_shift(features: int, outputs: int, hidden: int = 0, experts: int = 0) 
         outputs: classes, or 1 for regression.
         hidden: not used.
         experts: not used.
+        given: not used.
     """
 
     def init(generator: torch.Generator) -> dict[str, Tensor]:

@@ -66,6 +66,7 @@ def _contribute(learner: Learner, theta: Params, task: Task, inner: Inner) -> di
 
 APFL = Method(
     name="apfl",
+    moves=False,
     family="delta, personal objective",
     source="Deng et al. 2020",
     communicates="delta of the head",

@@ -26,6 +26,7 @@ BIAS = Method(
     communicates="delta of the head",
     adapt=ending(_walk),
     walk=_walk,
+    block=_is_offset,
     contribute=delta,
     private=delta,
     defaults=Defaults(rate=1.0, steps=10),

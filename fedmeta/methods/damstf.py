@@ -76,6 +76,7 @@ def _contribute(learner: Learner, theta: Params, task: Task, inner: Inner) -> di
 
 DAMSTF = Method(
     name="damstf",
+    moves=False,
     family="domain-adaptive",
     source="after Lu et al. 2023",
     communicates="delta of the head",

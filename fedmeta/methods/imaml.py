@@ -70,6 +70,7 @@ def _implicit(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict
 
 IMAML = Method(
     name="imaml",
+    moves=False,
     family="meta-learning, gradient",
     source="Rajeswaran et al. 2019",
     communicates="meta-gradient of the head",

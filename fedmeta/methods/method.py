@@ -148,6 +148,11 @@ class Method:
             output layer that is not zero at first), `classes`, `domains`, `public` (examples
             without labels that all may see), `key` (a number of the user's own to draw by),
             `names` (that a class number means the same to every user).
+        block: of which parameters its inner loop moves some alone, those; None: of all.
+        moves: whether ``head.adapt`` may keep its inner loop from some parameters; not where all
+            are in its formulas.
+        makes: what it makes a user's output layer of, which is then none of the head's: `proto`
+            or `ridge`, the heads that need such a method; empty: it is learned.
         head: the only head it works with, which `head.name = auto` then takes; None: any.
         private: what a training user sends under example-level privacy, where his examples can be
             met through noised gradients alone (:mod:`fedmeta.privacy.noisy`); None: it cannot.
@@ -189,6 +194,9 @@ class Method:
     batches: bool = True
     needs: frozenset[str] = frozenset()
     head: str | None = None
+    block: Callable[[str], bool] | None = None
+    moves: bool = True
+    makes: str = ""
     private: Private | None = None
     weighs: bool = False
     shares: Callable[[MethodConfig], tuple[float, float]] | None = None

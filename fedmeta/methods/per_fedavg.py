@@ -77,6 +77,7 @@ def _contribute(learner: Learner, theta: Params, task: Task, inner: Inner) -> di
 
 PER_FEDAVG = Method(
     name="per-fedavg",
+    moves=False,
     family="meta-learning, delta",
     source="Fallah et al. 2020",
     communicates="delta of the head",

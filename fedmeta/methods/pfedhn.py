@@ -103,6 +103,7 @@ def _walk(learner: Learner, theta: Params, task: Task, inner: Inner) -> Iterator
 
 PFEDHN = Method(
     name="pfedhn",
+    moves=False,
     family="generated initialization",
     source="Shamsian et al. 2021",
     communicates="the delta of a head made for him, and his weight, each user's by itself",

@@ -54,6 +54,7 @@ def _contributor(adapt: Adapt) -> Contribute:
 
 PROTOMAML = Method(
     name="protomaml",
+    makes="proto",
     family="metric",
     source="Triantafillou et al. 2020",
     communicates="meta-gradient of the trunk",

@@ -37,6 +37,7 @@ def _frozen(learner: Learner, theta: Params, task: Task, inner: Inner) -> Tensor
 
 PROTONET = Method(
     name="protonet",
+    makes="proto",
     family="metric",
     source="Snell et al. 2017",
     communicates="meta-gradient of the trunk",

@@ -68,6 +68,7 @@ def _adapt(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
 
 RIDGE = Method(
     name="ridge",
+    makes="ridge",
     family="closed form",
     source="Bertinetto et al. 2019",
     communicates="meta-gradient of the trunk and of lambda, scale and bias",

@@ -30,6 +30,7 @@ SCALE_SHIFT = Method(
     communicates="meta-gradient of scale, shift and the classifier's start",
     adapt=_adapt,
     walk=_walk,
+    block=is_output,
     contribute=through(_adapt),
     defaults=Defaults(rate=4.0, steps=10, optimizer="adam", server_rate=0.02),
     cost="bytes of a linear head and 2 numbers per feature; gradients through all steps",

@@ -10,7 +10,9 @@ from fedmeta.sections.section import Count, Fraction, Natural, NonNegative, Sect
 class DataConfig(Section):
     """Where users come from and how their examples are split."""
 
-    source: str = Field("preferences", description="`preferences`, `digits`, `hf:NAME`, or a file")
+    source: str = Field(
+        "preferences", description="`preferences`, `digits`, `sinusoid`, `hf:NAME`, or a file"
+    )
     support: Count = Field(20, description="examples (K) that a user adapts on")
     query: Count = Field(64, description="most query examples of a training user in one round")
     min_examples: Natural = Field(
@@ -31,6 +33,9 @@ class DataConfig(Section):
     way: Annotated[int, Field(ge=2)] = Field(5, description="`episodic`: classes of an episode")
     variable: bool = Field(
         False, description="`episodic`: 2 to `data.way` classes, unequal shots, smaller supports"
+    )
+    rotations: bool = Field(
+        False, description="`episodic`: training images turned by quarters are further classes"
     )
     standardize: Literal["auto", "none", "features"] = Field(
         "auto", description="scale features by train users' statistics; auto: tabular data only"
@@ -85,6 +90,13 @@ class DataConfig(Section):
         description="file of items without labels that everyone may see, for `fedmd`; empty:"
         " messages of their own for `preferences`, else items of training users, with a warning",
     )
+    window: Natural = Field(
+        0,
+        description="texts become windows of so many characters, labelled by the next one; 0: no",
+    )
+    stride: Natural = Field(
+        0, description="`data.window`: characters from one window to the next; 0: data.window"
+    )
     feature_columns: str = Field(
         "auto", description="comma-separated feature columns; auto: all other numeric columns"
     )
@@ -100,5 +112,13 @@ class BackboneConfig(Section):
     )
     max_length: Count = Field(128, description="most tokens of a text")
     columns: Count = Field(512, description="`hashing`: width of the features")
+    output: Literal["auto", "mean", "cls", "tokens"] = Field(
+        "auto",
+        description="what an encoder gives of a text: the mean of its tokens, the first, or all"
+        " (cached in half precision); auto: what the head takes",
+    )
+    layers: Natural = Field(
+        0, description="layers of the encoder that are run; 0: all (a smaller encoder is cut)"
+    )
     batch: Count = Field(64, description="texts per forward pass")
     cache: str = Field("", description="cache folder; empty: $FEDMETA_CACHE or ~/.cache/fedmeta")

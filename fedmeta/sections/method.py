@@ -10,11 +10,40 @@ from fedmeta.sections.section import Count, Fraction, Natural, NonNegative, Posi
 class HeadConfig(Section):
     """The small model that users adapt."""
 
-    name: Literal["auto", "linear", "mlp", "scale-shift", "mmoe"] = Field(
-        "auto", description="see `fedmeta list heads`; auto: what the method needs, or `mlp`"
+    name: Literal[
+        "auto",
+        "linear",
+        "mlp",
+        "proto",
+        "ridge",
+        "ph-transformer",
+        "mmoe",
+        "scale-shift",
+        "lora",
+        "prompt",
+        "conv4",
+        "gru",
+        "encoder",
+    ] = Field("auto", description="see `fedmeta list heads`; auto: what the method needs, or `mlp`")
+    adapt: str = Field(
+        "auto",
+        description="what the inner loop moves: `head` (what lies behind the body of a model that"
+        " is adapted as a whole), `all`, or patterns of parameters' names, such as"
+        " `conv3.*,output.*`; auto: what the method does",
     )
     hidden: Count = Field(64, description="hidden units; `mmoe`: those of all experts together")
     experts: Count = Field(4, description="`mmoe`: experts")
+    width: Natural = Field(
+        64, description="`ph-transformer`: width of the layer; 0: that of the features"
+    )
+    feed_forward: Count = Field(128, description="`ph-transformer`: feed-forward units")
+    attention_heads: Count = Field(4, description="`ph-transformer`: attention heads")
+    filters: Count = Field(32, description="`conv4`: channels of each block")
+    channels: Count = Field(1, description="`conv4`: channels of an image")
+    vocabulary: Count = Field(128, description="`gru`: character codes")
+    embedding: Count = Field(8, description="`gru`: numbers of a character")
+    rank: Count = Field(4, description="`lora`: rank of the adapters")
+    prompt: Count = Field(8, description="`prompt`: positions before the text")
 
 
 class MethodConfig(Section):

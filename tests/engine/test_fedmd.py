@@ -23,10 +23,20 @@ from fedmeta.problem import Problem, initial
 from fedmeta.sections.method import MethodConfig
 from fedmeta.types import Params, Task
 from tests.data.rows import feature_rows, write
-from tests.engine.cases import FEATURES, HIDDEN, OUTPUTS, PUBLIC, model_of, problem, tasks, theta_of
+from tests.engine.cases import (
+    FEATURES,
+    HIDDEN,
+    OUTPUTS,
+    PUBLIC,
+    VECTOR_HEADS,
+    model_of,
+    problem,
+    tasks,
+    theta_of,
+)
 
 METHOD = METHODS["fedmd"]
-every_head = pytest.mark.parametrize("head", HEADS)
+every_head = pytest.mark.parametrize("head", VECTOR_HEADS)
 
 
 def settings(steps: int = 3, digests: int = 4, least: float = 0.25, rate: float = 0.5) -> Inner:

@@ -6,7 +6,6 @@ from torch import Tensor
 from torch.func import vmap
 
 from fedmeta import cohort
-from fedmeta.heads import HEADS
 from fedmeta.inner import Inner
 from fedmeta.learner import Learner, Model, Primal
 from fedmeta.methods import METHODS, Method
@@ -15,6 +14,7 @@ from fedmeta.types import Params, Task
 from tests.engine.cases import (
     FITS,
     INNERS,
+    VECTOR_HEADS,
     distance,
     flat,
     model_of,
@@ -93,7 +93,7 @@ def _same_for_rates(learner: Learner, theta: Params, task: Task, inner: Inner) -
     return {name: g[name.removeprefix("rate/")] for name in g}
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", VECTOR_HEADS)
 def test_finite_differences_catch_known_mistakes(head: str) -> None:
     model, task, inner = model_of(head), tasks(5, SIZES), INNERS["full"]
     mistakes = {"maml": _detached, "meta-sgd": _same_for_rates}
@@ -108,7 +108,7 @@ def test_finite_differences_catch_known_mistakes(head: str) -> None:
         assert distance(wrong, expected) > 1e-2, name
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", VECTOR_HEADS)
 def test_first_order_is_another_gradient(head: str) -> None:
     model, task, inner = model_of(head), tasks(6), INNERS["full"]
     theta = theta_of(METHODS["maml"], model, 6)

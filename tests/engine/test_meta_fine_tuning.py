@@ -9,19 +9,28 @@ from torch.nn.functional import cross_entropy
 from fedmeta import cohort, seeding
 from fedmeta.config import ConfigError
 from fedmeta.draws import uniform
-from fedmeta.heads import HEADS
 from fedmeta.inner import Inner
 from fedmeta.methods import METHODS
 from fedmeta.methods.meta_fine_tuning import typicality
 from fedmeta.params import DOMAIN, KEY, part
 from fedmeta.sections.method import MethodConfig
 from fedmeta.types import Examples, Params
-from tests.engine.cases import DOMAINS, FEATURES, distance, model_of, only, problem, tasks, theta_of
+from tests.engine.cases import (
+    DOMAINS,
+    FEATURES,
+    VECTOR_HEADS,
+    distance,
+    model_of,
+    only,
+    problem,
+    tasks,
+    theta_of,
+)
 
 METHOD = METHODS["meta-fine-tuning"]
 HOME = torch.tensor([0, 1, 1, 1, 0])
 MEMORY = {DOMAIN: HOME, KEY: torch.arange(5)}
-every_head = pytest.mark.parametrize("head", HEADS)
+every_head = pytest.mark.parametrize("head", VECTOR_HEADS)
 
 
 def settings(corruption: float = 0.3, progress: float = 0.0, steps: int = 3) -> Inner:

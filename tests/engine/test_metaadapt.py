@@ -7,18 +7,27 @@ from torch import Tensor
 
 from fedmeta import cohort, loop
 from fedmeta.config import ConfigError
-from fedmeta.heads import HEADS
 from fedmeta.inner import Inner
 from fedmeta.methods import METHODS
 from fedmeta.methods.metaadapt import cosine
 from fedmeta.params import DOMAIN, is_head, part
 from fedmeta.sections.method import MethodConfig
 from fedmeta.types import Params
-from tests.engine.cases import DOMAINS, distance, flat, model_of, problem, select, tasks, theta_of
+from tests.engine.cases import (
+    DOMAINS,
+    VECTOR_HEADS,
+    distance,
+    flat,
+    model_of,
+    problem,
+    select,
+    tasks,
+    theta_of,
+)
 
 METHOD = METHODS["metaadapt"]
 HOME = {DOMAIN: torch.tensor([0, 1, 1, 0, 2])}
-every_head = pytest.mark.parametrize("head", HEADS)
+every_head = pytest.mark.parametrize("head", VECTOR_HEADS)
 
 
 def settings(temperature: float = 0.2, target: int = 1) -> Inner:

@@ -9,7 +9,7 @@ from torch import Tensor
 from fedmeta import cohort
 from fedmeta.cohort import Trial
 from fedmeta.config import ConfigError
-from fedmeta.heads import HEADS, mmoe
+from fedmeta.heads import mmoe
 from fedmeta.heads.mmoe import gates
 from fedmeta.inner import Inner
 from fedmeta.learner import Model, Primal
@@ -23,6 +23,7 @@ from tests.engine.cases import (
     HIDDEN,
     INNERS,
     OUTPUTS,
+    VECTOR_HEADS,
     distance,
     flat,
     model_of,
@@ -181,7 +182,7 @@ def test_scaled_and_shifted_quadratic() -> None:
 def test_the_method_chooses_its_head(name: str) -> None:
     assert problem(method__name=name).config.head.name == name
     assert problem(method__name=name, head__name=name).config.head.name == name
-    for head in HEADS:
+    for head in VECTOR_HEADS:
         if head != name:
             with pytest.raises(ConfigError, match=f"use head.name = '{name}'"):
                 problem(method__name=name, head__name=head)

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from fedmeta import cohort
-from fedmeta.heads import HEADS
 from fedmeta.inner import Inner, descend
 from fedmeta.learner import Learner, Primal
 from fedmeta.methods import METHODS
@@ -16,6 +15,7 @@ from fedmeta.types import Params, Task
 from tests.engine.cases import (
     FITS,
     INNERS,
+    VECTOR_HEADS,
     distance,
     forms,
     model_of,
@@ -31,7 +31,7 @@ BLOCK = {"anil": is_output, "boil": is_trunk}
 PAIRS = [(name, head) for name in BLOCK for head in FITS[name]]
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", VECTOR_HEADS)
 def test_every_output_layer_is_affine(head: str) -> None:
     """ANIL stands on it: the output layer alone is a linear model of embeddings."""
     model = model_of(head)

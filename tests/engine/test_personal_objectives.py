@@ -10,7 +10,6 @@ from torch import Tensor
 from fedmeta import cohort, loop
 from fedmeta.cohort import Trial
 from fedmeta.config import ConfigError
-from fedmeta.heads import HEADS
 from fedmeta.inner import Inner
 from fedmeta.learner import Model, Primal
 from fedmeta.methods import METHODS
@@ -21,6 +20,7 @@ from fedmeta.types import Examples, Params, Task
 from tests.engine.cases import (
     FEATURES,
     SIZES,
+    VECTOR_HEADS,
     distance,
     flat,
     model_of,
@@ -32,7 +32,7 @@ from tests.engine.cases import (
 from tests.engine.test_closed_forms import Quadratic, setting
 from tests.engine.test_owned import memory_of
 
-every_head = pytest.mark.parametrize("head", HEADS)
+every_head = pytest.mark.parametrize("head", VECTOR_HEADS)
 both_forms = pytest.mark.parametrize("dual", [False, True])
 EYE = torch.eye(FEATURES + 1, dtype=torch.float64)
 SAME = {"method__rate": 0.8, "method__steps": 4, "server__optimizer": "sgd", "server__rate": 1.0}

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from clients import wire
 from fedmeta import cohort, generation, loop
-from fedmeta.heads import HEADS
 from fedmeta.inner import Inner
 from fedmeta.learner import Primal
 from fedmeta.methods import METHODS
@@ -20,6 +19,7 @@ from fedmeta.types import Params
 from tests.engine.cases import (
     INNERS,
     USERS,
+    VECTOR_HEADS,
     distance,
     model_of,
     only,
@@ -47,7 +47,7 @@ def is_head(name: str) -> bool:
     return "/" not in name
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", VECTOR_HEADS)
 def test_gradient_through_the_generator(head: str) -> None:
     """Central differences of the product of what was sent with the heads that are made."""
     theta = theta_of(PFEDHN, model_of(head), 81)

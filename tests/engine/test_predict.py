@@ -5,13 +5,13 @@ import torch
 
 from fedmeta import cohort
 from fedmeta.cohort import Trial
-from fedmeta.heads import HEADS
 from fedmeta.learner import Primal
 from fedmeta.methods import METHODS
 from fedmeta.types import Examples, Task
 from tests.engine.cases import (
     INNERS,
     PAIRS,
+    VECTOR_HEADS,
     forms,
     model_of,
     only,
@@ -67,7 +67,7 @@ def test_query_labels_change_nothing(name: str, head: str) -> None:
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", VECTOR_HEADS)
 def test_query_features_reach_only_their_own_row(head: str) -> None:
     """Adaptation does not look at query features either (no transduction)."""
     method, model = METHODS["maml"], model_of(head)

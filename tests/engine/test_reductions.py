@@ -6,16 +6,24 @@ import pytest
 import torch
 
 from fedmeta import cohort, loop
-from fedmeta.heads import HEADS
 from fedmeta.inner import Inner
 from fedmeta.learner import Primal
 from fedmeta.methods import METHODS
 from fedmeta.params import add
 from fedmeta.problem import Problem, initial
 from fedmeta.types import Params
-from tests.engine.cases import distance, flat, model_of, only, problem, tasks, theta_of
+from tests.engine.cases import (
+    VECTOR_HEADS,
+    distance,
+    flat,
+    model_of,
+    only,
+    problem,
+    tasks,
+    theta_of,
+)
 
-every_head = pytest.mark.parametrize("head", HEADS)
+every_head = pytest.mark.parametrize("head", VECTOR_HEADS)
 SAME = {"method__rate": 0.8, "method__steps": 4, "server__optimizer": "sgd", "server__rate": 1.0}
 
 

@@ -7,7 +7,6 @@ import torch
 
 from fedmeta import cohort
 from fedmeta.config import ConfigError
-from fedmeta.heads import HEADS
 from fedmeta.inner import Inner, descend
 from fedmeta.learner import Primal
 from fedmeta.methods import METHODS
@@ -15,11 +14,11 @@ from fedmeta.methods.damstf import alignments, labelled
 from fedmeta.params import add
 from fedmeta.sections.method import MethodConfig
 from fedmeta.types import Examples, Params, Task
-from tests.engine.cases import distance, model_of, only, problem, tasks, theta_of
+from tests.engine.cases import VECTOR_HEADS, distance, model_of, only, problem, tasks, theta_of
 
 SIZES = ((6, 2), (3, 2), (7, 1), (1, 2))
 LABELLED = (3, 2, 4, 1)
-every_head = pytest.mark.parametrize("head", HEADS)
+every_head = pytest.mark.parametrize("head", VECTOR_HEADS)
 both = pytest.mark.parametrize("dual", [False, None])
 
 

@@ -19,6 +19,8 @@ TINY = {
     "run.backend": "inline",
     "run.report": False,
     "run.canaries": 0,
+    "run.canaries": 0,
+    "run.report": False,
 }
 """A run of about a second."""
 

@@ -22,6 +22,7 @@ FILES = {
     "checkpoints",
     "config.toml",
     "model.safetensors",
+    "personal.json",
     "rounds.jsonl",
     "summary.json",
     "users.parquet",

@@ -5,13 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from experiments.reproduce import CONFIGS, EXPERIMENTS, PROBE, PROBE_FILE, config_of
+from experiments.few_shot import BANKING as PROBE_FILE
+from experiments.few_shot import PROBES
+from experiments.reproduce import CONFIGS, EXPERIMENTS, config_of
 from fedmeta.config import ConfigError
+from fedmeta.data.sources import SOURCES
 from fedmeta.methods import METHODS
 from tests.data.rows import text_rows, with_column, write
 from tests.experiments.runs import Result, sets, strict, summary_of
 
 Call = Callable[..., Result]
+PROBE = "banking77-8shot"
 WORDS = {"pay": "bill invoice money", "move": "truck road wheel", "eat": "soup bread salt"}
 
 
@@ -30,6 +34,9 @@ def test_experiments_are_whole(name: str, tmp_path: Path) -> None:
         "stanford_politeness.jsonl.gz",
         "multipico_irony.jsonl.gz",
         "parkinsons_updrs.npz",
+        "omniglot28.npz",
+        "clinc150.jsonl.gz",
+        "shakespeare_speakers.jsonl.gz",
     ):
         (tmp_path / file).touch()
     config = config_of(name, tmp_path, ["data.support=7"], {"run.seed": 3})
@@ -38,14 +45,14 @@ def test_experiments_are_whole(name: str, tmp_path: Path) -> None:
     for key, value in experiment.sets.items():
         section, field = key.split(".")
         assert getattr(getattr(plain, section), field.replace("-", "_")) == value
-    if plain.data.source != "preferences":
+    if plain.data.source not in SOURCES:
         assert Path(plain.data.source).parent == tmp_path
 
 
 def test_unknown(fedmeta: Call) -> None:
     result = fedmeta("reproduce", "politeness")
     assert (result.code, result.out) == (2, "")
-    for name in (PROBE, *EXPERIMENTS):
+    for name in (*PROBES, *EXPERIMENTS):
         assert name in result.err
 
 

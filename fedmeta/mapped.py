@@ -1,0 +1,30 @@
+"""A function of one user for all users of a chunk."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch.func import vmap
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from fedmeta.heads import Head
+from fedmeta.types import Examples, Params, Task
+
+Found = TypeVar("Found")
+
+
+def mapped(function: Callable[[Task, Params], Found], head: Head, task: Task, own: Params) -> Found:
+    """A function of one user for all of them, as many in one batched program as suits the head."""
+    most = head.users.get(task.support.x.device.type, 0)
+    if most != 1:
+        found: Found = vmap(function, chunk_size=most or None)(task, dict(own))
+        return found
+    each = [
+        function(
+            Task(*(Examples(*(field[user] for field in side)) for side in task)),
+            {name: value[user] for name, value in own.items()},
+        )
+        for user in range(len(task.support.weight))
+    ]
+    leaves, spec = zip(*(tree_flatten(one) for one in each), strict=True)
+    return tree_unflatten([torch.stack(column) for column in zip(*leaves, strict=True)], spec[0])
