@@ -17,8 +17,6 @@ TINY = {
     "evaluation.bootstrap": 200,
     "evaluation.tune": False,
     "run.backend": "inline",
-    "run.report": False,
-    "run.canaries": 0,
     "run.canaries": 0,
     "run.report": False,
 }
