@@ -28,7 +28,7 @@ LONG = {
 }
 """Commands that are parsed only, each with the reason and what runs it instead."""
 
-RUN = ("simulate", "compare", "inspect", "list", "epsilon")
+RUN = ("simulate", "compare", "report", "inspect", "list", "epsilon")
 
 SMALL = (
     "federation.rounds=2", "federation.users-per-round=10", "evaluation.bootstrap=100",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments import compare as runner
+from experiments import comparison as runner
 from fedmeta.config import parse
 from tests.experiments.conftest import _elsewhere, fedmeta  # noqa: F401
 from tests.experiments.runs import TINY
