@@ -1,40 +1,46 @@
 """The Flower ClientApp: adapts a list of users and replies with their sum.
 
-The same app serves simulation (a worker node plays the users of its chunk) and Flower's own
-engine. It computes on one thread, so that a result never depends on the machine's other load or
-on how many workers share it.
+The same app serves simulation (a worker node plays the users of its chunk), Flower's own engine,
+and the node of a single real user (:mod:`clients.node`).
 """
 
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-import torch
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
-from numpy.typing import NDArray
 
-from clients import charging, memory, wire
-from fedmeta import cohort, config, evaluation, loop, tasks
-from fedmeta.privacy import example, rounds
-from fedmeta.privacy.clip import Clip
-from fedmeta.problem import Problem, build
-from fedmeta.types import Params, Update
+from clients import charging, memory, node, wire
+from clients.contribution import contribution, one_thread
+from clients.home import is_deployed
+from fedmeta import cohort, config, evaluation
+from fedmeta.problem import build
 
 app = ClientApp()
+
+
+@app.query("hello")
+def hello(message: Message, context: Context) -> Message:
+    """Who is here; only the node of a real user is asked."""
+    return node.answer(message, context, node.hello)
+
+
+@app.query("personalize")
+def personalize(message: Message, context: Context) -> Message:
+    """Leave the user with a model of his own; only the node of a real user is asked."""
+    return node.answer(message, context, node.personalize)
 
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Sum the contributions of the users of the order."""
+    if is_deployed(context):
+        return node.answer(message, context, node.train)
     problem = build(config.parse(context.run_config))
     record, order = wire.read_order(message)
     theta = wire.params(record, problem.population.features.device)
     users = np.array(order.users, dtype=np.int64)
-    with _one_thread():
+    with one_thread():
         store = memory.folder_of(context)
         made = wire.params(wire.read_made(message), problem.population.features.device)
         # Before anything of them is drawn, so that no crash leaves a release without a charge.
@@ -49,6 +55,8 @@ def train(message: Message, context: Context) -> Message:
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Score the users of the order after each of its trials."""
+    if is_deployed(context):
+        return node.answer(message, context, node.evaluate)
     problem = build(config.parse(context.run_config))
     record, order = wire.read_order(message)
     theta = wire.params(record, problem.population.features.device)
@@ -56,138 +64,6 @@ def evaluate(message: Message, context: Context) -> Message:
         cohort.Trial(replace(problem.adapt, rate=rate, steps=steps), shots)
         for rate, steps, shots in zip(order.rates, order.steps, order.shots, strict=True)
     ]
-    with _one_thread():
+    with one_thread():
         scores = evaluation.evaluate(problem, theta, np.array(order.users, dtype=np.int64), trials)
     return wire.scores_reply(message, order.users, scores)
-
-
-def contribution(
-    problem: Problem,
-    theta: Params,
-    users: NDArray[np.int64],
-    order: wire.Order,
-    store: Path,
-    made: Params | None = None,
-) -> wire.Sum:
-    """The sum over a chunk's users; users that fail are left out and named.
-
-    What users own is read from the folder ``store`` and written back to it. ``made`` is what the
-    server made for each of them, if it did. Where the server needs them one by one
-    (:func:`fedmeta.loop.apart`), contributions are not added up.
-
-    When the batched program raises, the users are run one by one to find whose data it was; that it
-    did is counted, also where all of them then succeed. Where every user protects himself, those
-    who fail send their noise, and nobody is named.
-    """
-    failed: list[int] = []
-    reasons: list[str] = []
-    updates: list[Update] = []
-    apart = loop.apart(problem)
-    again: list[str] = []
-    given = problem.config.data
-    pending = tasks.batches(problem.population, users, given.support + given.query)
-    if example.applies(problem.config):
-        pending = example.batches(problem, users, theta)
-    while pending:
-        group = pending.pop(0)
-        try:
-            mine = {name: value[np.isin(users, group)] for name, value in (made or {}).items()}
-            update = _update(problem, theta, group, order, store, mine)
-        except Exception:
-            if len(group) > 1:
-                again.append(traceback.format_exc())
-                pending = [group[i : i + 1] for i in range(len(group))] + pending
-            else:
-                failed.append(int(group[0]))
-                reasons.append(traceback.format_exc())
-            continue
-        if bool(update.finite.any()):  # else it has the server's names, all of them zero
-            updates.append(update)
-        for user in group[~update.finite.cpu().numpy()].tolist():
-            failed.append(user)
-            reasons.append("its contribution is not finite: it diverged; lower method.rate")
-    total = wire.Sum(
-        chunk=order.chunk,
-        total={
-            name: _together([update.total[name] for update in updates], apart).cpu().numpy()
-            for name in (updates[0].total if updates else ())
-        },
-        weight=float(sum(update.weight for update in updates)),
-        users=len(users) - len(failed),
-        failed=failed,
-        reason=next(iter(reasons + again), ""),
-        again=len(again),
-    )
-    noise = rounds.added_by(problem, theta, users, order.round)
-    return _noised(total, noise, len(users)) if noise else total
-
-
-def _noised(total: wire.Sum, noise: Params, users: int) -> wire.Sum:
-    """The sum with what the users add to it; who failed cannot be seen in it."""
-    summed = {
-        name: value.numpy() + total.total.get(name, np.float64(0.0))
-        for name, value in noise.items()
-    }
-    # Nor that anything was computed again, which happens where somebody's data raise.
-    return wire.Sum(total.chunk, summed, float(users), users, [], "")
-
-
-def _together(parts: list[torch.Tensor], apart: bool) -> torch.Tensor:
-    return torch.cat(parts) if apart else torch.stack(parts).sum(0)
-
-
-def _update(
-    problem: Problem,
-    theta: Params,
-    users: NDArray[np.int64],
-    order: wire.Order,
-    store: Path,
-    made: Params,
-) -> Update:
-    if example.applies(problem.config):
-        return example.contribute(problem, theta, users, order.round)
-    method, ids = problem.method, [problem.population.store.ids[user] for user in users]
-    task, gram = loop.prepared(problem, users, order.round)
-    weight = loop.weights_of(problem, task)
-    own = memory.load(store, ids, order.round, method.own(theta)) if method.own else {}
-    own |= {**loop.facts_of(problem, users), **made}
-    inner = loop.inner_of(problem, order.round)
-    with torch.no_grad():
-        update = cohort.contribute(
-            method,
-            problem.model,
-            theta,
-            task,
-            inner,
-            weight,
-            gram,
-            memory=own,
-            apart=loop.apart(problem),
-            clip=_clip(problem, order),
-        )
-    if update.kept:
-        there = [name for name, finite in zip(ids, update.finite.tolist(), strict=True) if finite]
-        memory.save(store, there, order.round, update.kept)
-    return update
-
-
-def _clip(problem: Problem, order: wire.Order) -> Clip | None:
-    """The bound on what each user sends.
-
-    Only one that adapts is the server's to tell; one that does not is in the settings, to which
-    the noise belongs, and no order widens it.
-    """
-    privacy = problem.privacy
-    if not privacy.guards_users:
-        return None
-    return Clip(order.clip, counts=True) if privacy.quantile else Clip(privacy.clip)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -21,21 +21,37 @@ def admitted(
     users: NDArray[np.int64],
     round_number: int,
     store: Path,
+    fresh: bool = False,
+    budget: Budget | None = None,
 ) -> NDArray[np.int64]:
     """The users who may answer; they have paid, on disk, whatever becomes of their answer.
 
-    Where users do not protect themselves, all may, and nothing is charged here.
+    Where users do not protect themselves, all may, and nothing is charged here. ``fresh`` says
+    that noise comes from the operating system, so that every release counts; ``budget`` is that
+    of a user who has one of his own, None: the config's.
 
     Raises:
         LedgerError: the ledger cannot be used, so that nobody may.
     """
-    privacy = problem.privacy
-    if not (privacy.unit == "example" or privacy.mechanism == "local") or not privacy.charge:
+    if not charges(problem):
         return users
     ids = [problem.population.store.ids[user] for user in users]
-    return users[
-        ledger.charge(store, ids, _release(problem, theta, round_number), _budget(problem.config))
-    ]
+    release = _release(problem, theta, round_number)
+    release = release._replace(fingerprint="") if fresh else release
+    return users[ledger.charge(store, ids, release, budget or _budget(problem.config))]
+
+
+def charges(problem: Problem) -> bool:
+    """Whether users protect themselves, and pay for what they send."""
+    privacy = problem.privacy
+    return bool((privacy.unit == "example" or privacy.mechanism == "local") and privacy.charge)
+
+
+def request(problem: Problem, theta: Params, *order: str | int | float) -> str:
+    """All that decides a user's answer but the noise, in a digest: his data too."""
+    settings = problem.config.model_dump_json(include=set(DECISIVE))
+    seed, data = problem.config.run.seed, problem.population.store.digest
+    return ledger.fingerprint(theta, settings, seed, data, *order)
 
 
 def pay(
@@ -84,10 +100,8 @@ def _release(problem: Problem, theta: Params, round_number: int) -> Release:
     Noise goes by seed, user and round, so it is the seed that names the draws: another run under
     the same seed would use the same noise again.
     """
-    config, data = problem.config, problem.population.store.digest
-    settings = config.model_dump_json(include=set(DECISIVE))
-    sign = ledger.fingerprint(theta, settings, config.run.seed, data)
-    return Release(f"seed {config.run.seed}", round_number, sign, problem.privacy.charge)
+    sign = request(problem, theta)
+    return Release(f"seed {problem.config.run.seed}", round_number, sign, problem.privacy.charge)
 
 
 def _budget(config: Config) -> Budget:

@@ -4,12 +4,12 @@ A message to a client holds the server's parameters and an order; a reply to `tr
 sum over users, a reply to `evaluate` one row of scores per user.
 """
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from numpy.typing import NDArray
 
 from fedmeta.cohort import Trial
@@ -18,7 +18,8 @@ from fedmeta.types import Params
 
 META = "meta"
 SUM, SCORES, REPORT = "sum", "scores", "report"
-_ORDER, _MADE = "order", "made"
+HELLO, PERSONALIZE = (f"{MessageType.QUERY}.{name}" for name in ("hello", "personalize"))
+_ORDER, _MADE, _TOLD, _HELLO = "order", "made", "told", "hello"
 
 
 Read = Callable[[str, Array], NDArray[np.floating]]
@@ -89,6 +90,24 @@ def fields_in(message: Message, name: str) -> ConfigRecord:
     return record
 
 
+class Hello(NamedTuple):
+    """What a node says of its user.
+
+    Attributes:
+        user: his pseudonym, the 64 bits of his key in hexadecimal.
+        rank: 64 bits by which users are split, in hexadecimal.
+        split: the one that his data name; empty: none.
+        examples: how many he has; 0 where that is not told.
+        enough: whether he can take part with them.
+    """
+
+    user: str
+    rank: str
+    split: str
+    examples: int
+    enough: bool
+
+
 def arrays(params: Params) -> ArrayRecord:
     """The server's parameters as a record."""
     return ArrayRecord({name: Array(value.cpu().numpy()) for name, value in params.items()})
@@ -106,8 +125,12 @@ def order_message(
     message_type: str,
     trials: Sequence[Trial] = (),
     made: ArrayRecord | None = None,
+    told: ConfigRecord | None = None,
 ) -> Message:
-    """A message to a node: the server's parameters, an order, what was made for its users."""
+    """A message to a node: the server's parameters, an order, what was made for its users.
+
+    ``told`` is what real nodes cannot know otherwise (:func:`told`).
+    """
     fields = order._asdict() | {
         "rates": [trial.inner.rate for trial in trials],
         "steps": [trial.inner.steps for trial in trials],
@@ -116,7 +139,54 @@ def order_message(
     content = RecordDict({META: record, _ORDER: ConfigRecord(fields)})
     if made is not None:
         content[_MADE] = made
+    if told is not None:
+        content[_TOLD] = told
     return Message(content, dst_node_id=node, message_type=message_type, group_id=str(order.round))
+
+
+def told(run: str, facts: Mapping[str, Any]) -> ConfigRecord:
+    """The name of a run and its public facts, as a record of their own."""
+    return ConfigRecord({"run": run, **facts})
+
+
+def read_told(message: Message) -> tuple[str, dict[str, Any]]:
+    """The name of the run and its facts."""
+    fields: dict[str, Any] = dict(message.content.config_records[_TOLD])
+    run = fields.pop("run")
+    if type(run) is not str or not 0 < len(run) <= 200:
+        raise ValueError(f"run = {run!r:.60}: expected a text of at most 200 letters")
+    return run, fields
+
+
+def hello_message(told: ConfigRecord, node: int) -> Message:
+    """The question who is there."""
+    return Message(RecordDict({_TOLD: told}), dst_node_id=node, message_type=HELLO)
+
+
+def hello_reply(message: Message, me: Hello) -> Message:
+    """The answer."""
+    return Message(RecordDict({_HELLO: ConfigRecord(me._asdict())}), reply_to=message)
+
+
+def done_reply(message: Message) -> Message:
+    """The answer that what was asked is done, and nothing more."""
+    return Message(RecordDict({_HELLO: ConfigRecord({"done": True})}), reply_to=message)
+
+
+def read_hello(message: Message) -> Hello:
+    """What a node has said.
+
+    Raises:
+        KeyError, TypeError, ValueError: something else.
+    """
+    me = Hello(**message.content.config_records[_HELLO])  # type: ignore[arg-type]
+    types = [type(one) for one in me]
+    if types != [str, str, str, int, bool] or me.examples < 0 or len(me.user + me.rank) != 32:
+        raise ValueError("no answer to a hello")
+    if me.split not in ("", "train", "valid", "test"):
+        raise ValueError(f"split {me.split!r:.40}")
+    int(me.user, 16), int(me.rank, 16)
+    return me
 
 
 def read_order(message: Message) -> tuple[ArrayRecord, Order]:

@@ -12,6 +12,7 @@ from experiments import settings
 from experiments.attack.command import attack
 from experiments.audit.command import audit
 from experiments.bench.command import app as bench
+from experiments.deploy.command import app as deploy
 from experiments.frontier.command import frontier
 from experiments.options import (
     AsJson,
@@ -197,6 +198,7 @@ app.command()(audit)
 app.command()(report)
 serving(app)
 app.add_typer(bench, name="bench")
+app.add_typer(deploy, name="deploy")
 
 
 def _version(value: bool) -> None:

@@ -52,7 +52,7 @@ def check(method: Method, head: Params, population: Population, config: Config) 
             f"method.target-domain = {wanted}: {store.name!r} has the domains 0 to"
             f" {len(store.domains) - 1} ({', '.join(store.domains)}); name one of them"
         )
-    if method.name == "metaadapt":
+    if method.name == "metaadapt" and population.training is None:
         homes = set(population.home[store.users("train")].tolist())
         if wanted not in homes:
             raise ConfigError(

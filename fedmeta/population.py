@@ -39,6 +39,20 @@ class Scaling(NamedTuple):
     spread: NDArray[np.floating]
 
 
+class Units(NamedTuple):
+    """Constants of a population, the same for all of its users.
+
+    Attributes:
+        scaling: how features are scaled; None: not at all.
+        centre: what is taken from a target before it is divided by ``scale``; 0 of classes.
+        scale: unit of a scaled target; 1 for classification.
+    """
+
+    scaling: Scaling | None = None
+    centre: float = 0.0
+    scale: float = 1.0
+
+
 @dataclass(frozen=True)
 class Population:
     """A user store with features, targets and the rows that each purpose may use.
@@ -48,7 +62,7 @@ class Population:
         features: ``(items, D)`` float32, on the device of the run.
         item: item of each example, int64, on the device.
         target: class index (int64) or scaled target (float32) of each example, on the device.
-        scale: unit of a scaled target; 1 for classification.
+        units: by which features and targets are scaled, for others that come in.
         learn: rows to train and adapt on.
         judge: rows to score, or None where they are what adaptation left over.
         keys: stable 64-bit identity of each user.
@@ -56,26 +70,44 @@ class Population:
             ``(users,)``; -1 for others, whose support set alone may say it; 0 without domains.
         across: whether support and query of a training user come from different domains.
         kept: inner products of training users' features, filled as they are met.
-        scaling: how features were scaled, for others that come in; None: not at all.
         tokens: positions of an item, whose vectors stand one behind the other in its features,
             in half precision until a task is made of them; 1: one vector.
-        centre: what is 0 as a scaled target; 0 for classification.
+        training: training users in all, where the store has one user alone; None: those of it.
     """
 
     store: UserStore
     features: Tensor
     item: Tensor
     target: Tensor
-    scale: float
+    units: Units
     learn: Rows
     judge: Rows | None
     keys: NDArray[np.uint64]
     home: NDArray[np.int64]
     across: bool = False
     kept: Kept | None = None
-    scaling: Scaling | None = None
     tokens: int = 1
-    centre: float = 0.0
+    training: int | None = None
+
+    @property
+    def scale(self) -> float:
+        """Unit of a scaled target; 1 for classification."""
+        return self.units.scale
+
+    @property
+    def scaling(self) -> Scaling | None:
+        """How features were scaled; None: not at all."""
+        return self.units.scaling
+
+    @property
+    def centre(self) -> float:
+        """What is 0 as a scaled target; 0 for classification."""
+        return self.units.centre
+
+    @property
+    def trainers(self) -> int:
+        """Training users, a public number."""
+        return len(self.store.users("train")) if self.training is None else self.training
 
     @property
     def outputs(self) -> int:
@@ -88,8 +120,11 @@ def populate(
     features: NDArray[np.floating],
     config: DataConfig,
     device: torch.device | None = None,
+    units: Units | None = None,
 ) -> Population:
     """A population from a store and the features ``(items, D)``, or ``(items, tokens, D)``.
+
+    ``units`` are given where the store has a part of the users only; None: training users' own.
 
     Raises:
         ValueError: features that are not one finite row per item.
@@ -108,19 +143,15 @@ def populate(
     held_out = store.query
     if config.unseen_items and store.fold is not None:
         held_out = np.equal(store.fold, UNSEEN_FOLD)
-    train = np.repeat(store.split == 0, store.sizes())
-    if held_out is not None:
-        train &= ~held_out
-    wanted, scaling = config.standardize, None
-    plain = store.modality == "features" and not config.window
-    if tokens == 1 and (wanted == "features" or (wanted == "auto" and plain)):
-        scaling = _scaling(features, store.item[train])
-        features = scaled(features, scaling)
-    scale, centre = 1.0, 0.0
+    if units is None:
+        train = np.repeat(store.split == 0, store.sizes())
+        if held_out is not None:
+            train &= ~held_out
+        units = _units(store, features, train, config, tokens)
+    features = scaled(features, units.scaling)
     target: NDArray[np.int64] | NDArray[np.floating] = store.label
     if store.task == "regression":
-        scale, centre = float(store.label[train].std()) or 1.0, float(store.label[train].mean())
-        target = ((store.label - centre) / scale).astype(np.float32)
+        target = ((store.label - units.centre) / units.scale).astype(np.float32)
     learn = _rows(store, None if held_out is None else ~held_out)
     training = np.where(store.split == 0, np.diff(learn.offsets), 0)
     return Population(
@@ -128,17 +159,32 @@ def populate(
         features=torch.from_numpy(features).to(device),
         item=torch.from_numpy(store.item).to(device),
         target=torch.from_numpy(target).to(device),
-        scale=scale,
+        units=units,
         learn=learn,
         judge=None if held_out is None else _rows(store, held_out),
         keys=seeding.keys(store.ids, "user"),
         home=_home(store, learn),
         across=config.tasks == "domain-generalization",
         kept=room(training, device),
-        scaling=scaling,
         tokens=tokens,
-        centre=centre,
     )
+
+
+def _units(
+    store: UserStore,
+    features: NDArray[np.floating],
+    train: NDArray[np.bool_],
+    config: DataConfig,
+    tokens: int,
+) -> Units:
+    wanted, scaling = config.standardize, None
+    plain = store.modality == "features" and not config.window
+    if tokens == 1 and (wanted == "features" or (wanted == "auto" and plain)):
+        scaling = _scaling(features, store.item[train])
+    if store.task == "classification":
+        return Units(scaling)
+    label = store.label[train]
+    return Units(scaling, float(label.mean()), float(label.std()) or 1.0)
 
 
 def _scaling(features: NDArray[np.floating], item: NDArray[np.int64]) -> Scaling:

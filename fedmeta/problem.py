@@ -112,7 +112,15 @@ def build(config: Config, progress: Progress | None = None) -> Problem:
         )
     device_rules.check(config)
     device = device_of(config.run.device)
-    population = _population(config, device, progress)
+    return assemble(config, _population(config, device, progress))
+
+
+def assemble(config: Config, population: Population) -> Problem:
+    """The problem of a config on a population that is at hand.
+
+    Raises:
+        ConfigError, ValueError: what cannot be run, with the reason.
+    """
     config = resolve(config, population.store.task)
     method = METHODS[config.method.name]
     head_fitness.check_kind(method, population, config)
@@ -124,7 +132,7 @@ def build(config: Config, progress: Progress | None = None) -> Problem:
     fitness.check(method, model.head.init(torch.Generator()), population, config)
     model, train, adapt = inner_loops(config, model)
     privacy = refusals.checked(method, population, config)
-    robust.check(method, config, len(population.store.users("train")))
+    robust.check(method, config, population.trainers)
     return Problem(config, population, model, method, train, adapt, privacy)
 
 
@@ -177,7 +185,7 @@ def initial(problem: Problem) -> dict[str, Tensor]:
         population.outputs,
         generator,
         max(len(population.store.domains), 1),
-        len(population.store.users("train")),
+        population.trainers,
         shown,
     )
     return problem.method.start(setup)

@@ -18,6 +18,7 @@ from fedmeta.cohort import Trial
 from fedmeta.evaluation import candidates, shots_of
 from fedmeta.inner import Inner
 from fedmeta.metrics import METRICS
+from fedmeta.privacy.chance import Chance
 from fedmeta.problem import Problem, build
 from fedmeta.turns import check_turns
 from fedmeta.types import Params
@@ -25,10 +26,8 @@ from strategies import checkpoint
 from strategies.errors import ClientError
 from strategies.events import Listener, Phase, Resumed, RoundDone, ignore
 from strategies.federated import Federated
-from strategies.judging import Scored, judge
-
-TIMEOUT = 3600.0
-"""Seconds to wait for the replies of a round."""
+from strategies.judging import Scored, judge, mean_of
+from strategies.nodes import SIMULATED, Reach
 
 
 class Outcome(NamedTuple):
@@ -65,7 +64,12 @@ class Outcome(NamedTuple):
 
 
 def run(
-    grid: Grid, problem: Problem, listener: Listener = ignore, folder: Path | None = None
+    grid: Grid,
+    problem: Problem,
+    listener: Listener = ignore,
+    folder: Path | None = None,
+    reach: Reach = SIMULATED,
+    chance: Chance | None = None,
 ) -> Outcome:
     """Train over a grid and judge. Test users are looked at once, at the very end.
 
@@ -75,6 +79,8 @@ def run(
         listener: told about rounds and phases.
         folder: of checkpoints; a run that was left there goes on where it was. None: no
             checkpoints.
+        reach: how users are reached.
+        chance: where noise and secret cohorts come from; None: the seed of the run.
 
     Raises:
         CheckpointError: checkpoints that cannot be written, or read, or are another config's.
@@ -95,7 +101,8 @@ def run(
         if folder is not None:
             checkpoint.write(folder, progress, decisive)
 
-    strategy = Federated(problem, listener, resumed, save, ledger=folder.parent if folder else None)
+    ledger = folder.parent if folder else None
+    strategy = Federated(problem, listener, resumed, save, chance, ledger, reach)
     if resumed is not None:
         listener(Resumed(resumed.history))
     shots = shots_of(settings)
@@ -106,7 +113,7 @@ def run(
             grid,
             wire.arrays(strategy.state.meta),
             num_rounds=left,
-            timeout=TIMEOUT,
+            timeout=reach.timeout,
         )
     seconds = time.perf_counter() - began
     if strategy.history and not any(event.counted or event.spent for event in strategy.history):
@@ -117,11 +124,11 @@ def run(
         )
     _, best_round, meta = strategy.best
     listener(Phase("tuning"))
-    adapt, untold = _tune(grid, problem, meta)
+    adapt, untold = _tune(grid, problem, meta, reach)
     listener(Phase("judging"))
     trials = [Trial(adapt, k) for k in shots]
     found: dict[str, Scored] = {
-        split: judge(problem, meta, store.users(split), trials, grid, TIMEOUT)
+        split: judge(problem, meta, store.users(split), trials, grid, reach)
         for split in ("valid", "test")
     }
     lost = {"tuning": untold} | {split: one.lost for split, one in found.items()}
@@ -141,7 +148,7 @@ def run(
     )
 
 
-def _tune(grid: Grid, problem: Problem, meta: Params) -> tuple[Inner, str]:
+def _tune(grid: Grid, problem: Problem, meta: Params, reach: Reach) -> tuple[Inner, str]:
     """The way to personalize that is best for validation users; ties go to the gentler.
 
     Returns:
@@ -152,9 +159,9 @@ def _tune(grid: Grid, problem: Problem, meta: Params) -> tuple[Inner, str]:
         return options[0], ""
     trials = [Trial(inner, problem.config.data.support) for inner in options]
     users = problem.population.store.users("valid")
-    found = judge(problem, meta, users, trials, grid, TIMEOUT)
+    found = judge(problem, meta, users, trials, grid, reach)
     sign = METRICS[problem.population.store.task].sign
-    value = sign * found.scores[:, 0].mean(axis=-1)
+    value = sign * np.array([mean_of(trial) for trial in found.scores[:, 0]])
     # argmax would take the first NaN, which is a way to personalize that diverges.
     return options[int(np.argmax(np.where(np.isnan(value), -np.inf, value)))], found.lost
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, Message, MessageType
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType
 
 from clients import wire
 from fedmeta import generation, loop, sent
@@ -22,6 +22,7 @@ def orders(
     arrays: ArrayRecord,
     asked: Mapping[int, Asked],
     round_number: int,
+    told: ConfigRecord | None = None,
 ) -> Iterator[Message]:
     """The messages of a round, one for each chunk."""
     clip = clip_of(problem.privacy, state.privacy)
@@ -31,7 +32,7 @@ def orders(
         order = wire.Order(round_number, number, users, clip=clip.norm if clip else 0.0)
         made = generation.issue(problem, state.meta, np.array(users))
         record = wire.arrays(made) if made else None
-        yield wire.order_message(arrays, order, node, MessageType.TRAIN, made=record)
+        yield wire.order_message(arrays, order, node, MessageType.TRAIN, (), record, told)
 
 
 def expected(

@@ -27,7 +27,7 @@ from strategies.contributions import collected, expected, orders, reason_of
 from strategies.errors import ClientError
 from strategies.events import Listener, RoundDone, ignore
 from strategies.intake import Intake
-from strategies.nodes import nodes_of
+from strategies.nodes import SIMULATED, Reach
 from strategies.norms import limits
 from strategies.ordered import OrderedSum
 from strategies.robust import Rows, Stack, total_of
@@ -53,6 +53,7 @@ class Federated(Strategy):
         save: Callable[[Progress], None] | None = None,
         chance: Chance | None = None,
         ledger: Path | None = None,
+        reach: Reach = SIMULATED,
     ) -> None:
         """Starts at the seeded initialization of the problem, or where a run was left.
 
@@ -63,8 +64,9 @@ class Federated(Strategy):
             save: called after every round that is to be saved.
             chance: where noise and secret cohorts come from; None: the seed of the run.
             ledger: folder of the ledger that releases are charged to; None: none is kept.
+            reach: how users are reached.
         """
-        self.problem, self.listener, self._save = problem, listener, save
+        self.problem, self.listener, self._save, self._reach = problem, listener, save, reach
         self._chance, self._ledger, privacy = chance, ledger, problem.privacy
         # A run that ends when a user fails would tell of his data.
         self._fails = problem.config.run.on_client_error == "fail" and not privacy.guards_users
@@ -95,14 +97,16 @@ class Federated(Strategy):
         )
         there = ~np.isin(self._turn.users, quarantined(self.trust, server_round))
         users = self._turn.users[there]
-        nodes, self._users = nodes_of(grid), len(users)
+        node_of, self._users = self._reach.route(grid), len(users)
         self._began = time.perf_counter()
         chunks = tasks.chunks(population, users, settings.federation.chunk)
         self._asked = {
-            number: Asked(nodes[number % len(nodes)], chunk.tolist())
+            number: Asked(node, chunk.tolist())
             for number, chunk in enumerate(chunks)
+            if (node := node_of(number, chunk)) is not None
         }
-        return orders(self.problem, self.state, arrays, dict(self._asked), server_round)
+        asked, told = dict(self._asked), self._reach.told
+        return orders(self.problem, self.state, arrays, asked, server_round, told)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -200,7 +204,7 @@ class Federated(Strategy):
             arrays = wire.arrays(generation.public(self.problem.method, self.state.meta))
         self._asked = {}
         return judging.messages(
-            self.problem, arrays, users, [trial], self._asked, grid, server_round
+            self.problem, arrays, users, [trial], self._asked, grid, server_round, self._reach
         )
 
     def aggregate_evaluate(
@@ -208,8 +212,9 @@ class Federated(Strategy):
     ) -> MetricRecord | None:
         """The measure on validation users; the best round is remembered."""
         server_round += self._before
-        judged = judging.collect(self.problem, 1, replies, self._asked, server_round)
-        value = judging.measure(self.problem, judged, server_round)
+        real = self._reach.real
+        judged = judging.collect(self.problem, 1, replies, self._asked, server_round, real)
+        value = judging.measure(self.problem, judged, server_round, real)
         sign = METRICS[self.problem.population.store.task].sign
         if value is not None and sign * value > self.best[0]:
             self.best = (sign * value, server_round, self.state.meta)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from flwr.app import Message
 
+from clients.refused import REFUSED, code_of
 from fedmeta.sections.validation import ValidationConfig
 from strategies import norms
 from strategies.errors import message_error
@@ -70,6 +71,8 @@ class Intake:
         """A reply that came: what is in it, the reason of a failure, or None if it is refused."""
         try:
             if is_failure(reply):
+                if reply.error.code == REFUSED:
+                    self.refused[code_of(reply.error.reason)] += 1
                 return message_error(reply)
             checked = check_sum(reply, self.asked, self._expected)
         except RefusedError as error:

@@ -1,5 +1,6 @@
 """Asking the clients how well users do, and collecting their answers."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from fedmeta.problem import Problem
 from fedmeta.statistics import worst_decile
 from fedmeta.types import Params
 from strategies.errors import ClientError, message_error
-from strategies.nodes import nodes_of
+from strategies.nodes import SIMULATED, Reach
 from strategies.validation import Asked, RefusedError, is_failure, numbers_of, records
 
 
@@ -44,16 +45,20 @@ def messages(
     asked: dict[int, Asked],
     grid: Grid,
     round_number: int = 0,
+    reach: Reach = SIMULATED,
 ) -> Iterator[Message]:
     """One message for each chunk of the users; what was asked is noted in ``asked``."""
-    nodes = nodes_of(grid)
+    node_of = reach.route(grid)
     population, size = problem.population, problem.config.federation.chunk
     cells = NUMBERS // population.features.shape[1]
     for number, chunk in enumerate(tasks.chunks(population, users, size, cells)):
         order = wire.Order(round_number, number, chunk.tolist())
-        node = nodes[number % len(nodes)]
+        node = node_of(number, chunk)
+        if node is None:
+            continue
         asked[number] = Asked(node, order.users)
-        yield wire.order_message(record, order, node, MessageType.EVALUATE, trials)
+        kind = MessageType.EVALUATE
+        yield wire.order_message(record, order, node, kind, trials, told=reach.told)
 
 
 def collect(
@@ -62,8 +67,9 @@ def collect(
     replies: Iterable[Message],
     asked: dict[int, Asked],
     round_number: int = 0,
+    real: bool = False,
 ) -> Judged:
-    """What the clients have answered; a bad reply is left out.
+    """What the clients have answered; a bad reply is left out, and a failure of a ``real`` one.
 
     Raises:
         ClientError: a client failed, and `run.on-client-error` is `fail`.
@@ -73,7 +79,7 @@ def collect(
     for reply in replies:
         try:
             if is_failure(reply):
-                if problem.config.run.on_client_error == "fail":
+                if problem.config.run.on_client_error == "fail" and not real:
                     raise ClientError(message_error(reply))
                 why = why or message_error(reply)
                 continue
@@ -85,25 +91,33 @@ def collect(
     return Judged(scores, why)
 
 
-def measure(problem: Problem, judged: Judged, round_number: int) -> float | None:
+def measure(
+    problem: Problem, judged: Judged, round_number: int, real: bool = False
+) -> float | None:
     """The mean measure of the validation users; None: they were not asked, or too few are good.
 
     Raises:
         ClientError: users gave no scores, and no bad reply accounts for them.
     """
-    # In the order of the users, not of arrival: the last bit can decide between two rounds.
     users = problem.population.store.users("valid").tolist()
     there = [user for user in users if user in judged.scores]
     few = len(there) < problem.config.validation.quorum * len(users)
-    if not there or (judged.why and few):
+    lenient = real or bool(judged.why)
+    if not there or (lenient and few):
         return None
-    if len(there) < len(users) and not judged.why:
+    if len(there) < len(users) and not lenient:
         first = next(user for user in users if user not in judged.scores)
         raise ClientError(
             f"round {round_number}: {len(users) - len(there)} of {len(users)} validation users gave"
             f" no scores, {problem.population.store.ids[first]!r} first"
         )
-    return float(np.mean([judged.scores[user][0, 0] for user in there]))
+    return mean_of([judged.scores[user][0, 0] for user in there])
+
+
+def mean_of(values: Iterable[float]) -> float:
+    """The mean, whatever the order: its last bit can decide between two rounds."""
+    given = [float(value) for value in values]
+    return math.fsum(given) / len(given)
 
 
 def worst(problem: Problem, judged: Judged, mean: float | None) -> float | None:
@@ -155,11 +169,12 @@ def judge(
     users: NDArray[np.int64],
     trials: Sequence[Trial],
     grid: Grid,
-    timeout: float,
+    reach: Reach = SIMULATED,
 ) -> Scored:
     """Scores of users, in the order given.
 
-    With `run.on-client-error = "skip"` users without a good reply are left out, and it is said.
+    Real users may be away; they, and with `run.on-client-error = "skip"` all without a good reply,
+    are left out, and it is said.
 
     Raises:
         ClientError: users gave no good reply in time, and they may not be left out, or those who
@@ -167,18 +182,19 @@ def judge(
     """
     record = wire.arrays(generation.public(problem.method, theta))
     asked: dict[int, Asked] = {}
-    sent = messages(problem, record, users, trials, asked, grid)
-    replies = grid.send_and_receive(sent, timeout=timeout)
-    scores, why = collect(problem, len(trials), replies, asked)
+    sent = messages(problem, record, users, trials, asked, grid, 0, reach)
+    replies = grid.send_and_receive(sent, timeout=reach.timeout)
+    scores, why = collect(problem, len(trials), replies, asked, 0, reach.real)
     there = np.array([user for user in users.tolist() if user in scores], dtype=np.int64)
     lost = ""
     if len(there) < len(users):
         first = next(user for user in users.tolist() if user not in scores)
         lost = (
-            f"{len(users) - len(there)} of {len(users)} users gave no scores within {timeout:.0f}"
-            f" s, {problem.population.store.ids[first]!r} first{why and '; refused: ' + why}"
+            f"{len(users) - len(there)} of {len(users)} users gave no scores within"
+            f" {reach.timeout:.0f} s, {problem.population.store.ids[first]!r} first"
+            f"{why and '; refused: ' + why}"
         )
-        if problem.config.run.on_client_error == "fail":
+        if problem.config.run.on_client_error == "fail" and not reach.real:
             raise ClientError(
                 f"{lost}; go on with --resume, which judges once more, or set"
                 " run.on-client-error = 'skip' to judge the others alone"

@@ -1,11 +1,21 @@
-"""The nodes that messages can go to."""
+"""The nodes that messages can go to, and which one serves whom."""
 
 import time
+from collections.abc import Callable
+from typing import NamedTuple
 
+import numpy as np
+from flwr.app import ConfigRecord
 from flwr.serverapp import Grid
+from numpy.typing import NDArray
 
 PATIENCE = 60.0
 """Seconds to wait for a first node: Flower starts a run before its nodes are online."""
+TIMEOUT = 3600.0
+"""Seconds to wait for the replies of a simulated round."""
+
+Route = Callable[[int, NDArray[np.int64]], int | None]
+"""``(number of a chunk, its users) -> node``; None: nobody who serves them is online."""
 
 
 def nodes_of(grid: Grid, patience: float = PATIENCE) -> list[int]:
@@ -20,3 +30,28 @@ def nodes_of(grid: Grid, patience: float = PATIENCE) -> list[int]:
             raise TimeoutError(f"no client node came online within {patience:.0f} s")
         time.sleep(0.2)
     return nodes
+
+
+def in_turn(grid: Grid) -> Route:
+    """Any node can play any user: chunks go round."""
+    nodes = nodes_of(grid)
+    return lambda number, users: nodes[number % len(nodes)]
+
+
+class Reach(NamedTuple):
+    """How a server reaches its users.
+
+    Attributes:
+        route: asked once for every set of messages.
+        told: what every message says besides; None: nothing.
+        real: whether users are real: one who is not there is left out, and ends no run.
+        timeout: seconds to wait for replies.
+    """
+
+    route: Callable[[Grid], Route] = in_turn
+    told: ConfigRecord | None = None
+    real: bool = False
+    timeout: float = TIMEOUT
+
+
+SIMULATED = Reach()

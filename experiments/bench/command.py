@@ -117,6 +117,14 @@ def serve(
     _report(bench.rows(users, rate, _say), bench.table, as_json)
 
 
+@app.command()
+def deploy(as_json: AsJson = False) -> None:
+    """Seconds of a round with real nodes, over those of an app of Flower's that does nothing."""
+    from experiments.bench import deployed as bench
+
+    _report(bench.rows(_say), bench.table, as_json)
+
+
 def _report(
     rows: Iterable[Mapping[str, Any]],
     table: Callable[[Sequence[Mapping[str, Any]]], RenderableType],

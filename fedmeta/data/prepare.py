@@ -31,7 +31,7 @@ def prepare(raw: Raw, config: DataConfig, known: bool = True) -> UserStore:
     if not len(raw.user):
         raise DataError(f"{raw.name}: no examples; at least three users with examples are needed")
     finite(raw)
-    raw, repeated = _once(raw)
+    raw, repeated = once(raw)
     label, classes = encode(raw.label, config.task, raw.name)
     split = raw.split if raw.split is not None else hashed(raw.ids, config.seed, raw.name)
     keep, dropped = select(raw, split, config)
@@ -91,7 +91,7 @@ def raw_of(store: UserStore) -> Raw:
     )
 
 
-def _once(raw: Raw) -> tuple[Raw, int]:
+def once(raw: Raw) -> tuple[Raw, int]:
     """The columns with each item of a user once, his first, and how many rows were repetitions.
 
     An item that a user has twice could be in his support and in his query. Rows of numbers are

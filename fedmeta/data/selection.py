@@ -15,13 +15,26 @@ def select(
 ) -> tuple[NDArray[np.bool_], dict[str, int]]:
     """The examples to keep, bool ``(E,)``, and what was dropped and why.
 
+    Raises:
+        DataError: a split without users; unseen items asked for without a column of folds.
+    """
+    keep, able, dropped = enough(raw, split, config)
+    _populated(raw.name, split, able, dropped, config)
+    return keep & able[raw.user], dropped
+
+
+def enough(
+    raw: Raw, split: NDArray[np.int8], config: DataConfig
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], dict[str, int]]:
+    """Examples that may be used ``(E,)``, users who have enough ``(U,)``, what was dropped.
+
     A user needs ``support + 1`` examples, or ``min_examples`` if that is more. With
     ``unseen_items`` train users give up item fold 4, and the others need ``support`` examples
     outside it and one inside it. An item that stands in fold 4 and in another fold too (the
     same text twice in the corpus) is not unseen: its examples in fold 4 are dropped.
 
     Raises:
-        DataError: a split without users; unseen items asked for without a column of folds.
+        DataError: unseen items asked for without a column of folds.
     """
     keep = np.ones(len(raw.user), dtype=bool)
     dropped: dict[str, int] = {}
@@ -43,17 +56,15 @@ def select(
         )
         outside = np.bincount(raw.user[keep & ~unseen], minlength=users)
         inside = np.bincount(raw.user[keep & unseen], minlength=users)
-        enough = (outside + inside >= least) & (
+        able = (outside + inside >= least) & (
             (split == 0) | ((outside >= config.support) & (inside >= 1))
         )
         why = f"users with fewer than {least} examples, or too few in or outside item fold 4"
     else:
-        enough = np.bincount(raw.user, minlength=users) >= least
+        able = np.bincount(raw.user, minlength=users) >= least
         why = f"users with fewer than {least} examples"
-    dropped[why] = int((~enough).sum())
-    dropped = {reason: count for reason, count in dropped.items() if count}
-    _populated(raw.name, split, enough, dropped, config)
-    return keep & enough[raw.user], dropped
+    dropped[why] = int((~able).sum())
+    return keep, able, {reason: count for reason, count in dropped.items() if count}
 
 
 def _fold(raw: Raw, config: DataConfig) -> NDArray[np.int64]:

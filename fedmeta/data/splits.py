@@ -20,6 +20,15 @@ def hashed(ids: tuple[str, ...], seed: int, name: str) -> NDArray[np.int8]:
     Raises:
         DataError: fewer than three users.
     """
+    return cut(keys(ids, seed, "user-split"), ids, name)
+
+
+def cut(rank: NDArray[np.uint64], ids: tuple[str, ...], name: str) -> NDArray[np.int8]:
+    """The same from the users' ranks; of equal ones by id.
+
+    Raises:
+        DataError: fewer than three users.
+    """
     users = len(ids)
     if users < len(SPLITS):
         raise DataError(
@@ -29,7 +38,7 @@ def hashed(ids: tuple[str, ...], seed: int, name: str) -> NDArray[np.int8]:
     train = min(max(round(0.6 * users), 1), users - 2)
     valid = min(max(round(0.75 * users), train + 1), users - 1)
     split = np.empty(users, dtype=np.int8)
-    ranking = np.lexsort((np.array(ids), keys(ids, seed, "user-split")))  # equal hashes: by id
+    ranking = np.lexsort((np.array(ids), rank))
     split[ranking[:train]] = 0
     split[ranking[train:valid]] = 1
     split[ranking[valid:]] = 2

@@ -20,8 +20,7 @@ def checked(method: Method, population: Population, config: Config) -> Privacy:
     if config.privacy.unit == "off":
         return OFF
     check_settings(method, config)
-    users = len(population.store.users("train"))
-    return plan(config, users, in_the_clear(method, population.store, config))
+    return plan(config, population.trainers, in_the_clear(method, population.store, config))
 
 
 def check_settings(method: Method, config: Config) -> None:
@@ -42,6 +41,8 @@ def in_the_clear(method: Method, store: UserStore | None, config: Config) -> tup
     ``store`` holds the data; None: they are not read, and only what the settings show is told.
     """
     found, wanted = [], config.data.standardize
+    if config.privacy.test_noise:
+        found.append("the noise is a known function of run.seed (privacy.test-noise)")
     if wanted == "features" or (store and wanted == "auto" and store.modality == "features"):
         found.append(
             "features are scaled by the training users' own means and spreads; scale them before,"

@@ -60,3 +60,9 @@ class PrivacyConfig(Section):
         description="`banded`: bands of the strategy matrix, at most the rounds after which a user"
         " is back",
     )
+    test_noise: bool = Field(
+        False,
+        description="deployment: noise and cohorts go by `run.seed` as in a simulation, to compare"
+        " the two; it hides nothing, no epsilon is told, and nodes refuse it unless their owner's"
+        " policy has test-noise = true",
+    )

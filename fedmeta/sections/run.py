@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fedmeta.sections.section import Count, Natural, NonNegative, Section, Seed
+from fedmeta.sections.section import Count, Natural, NonNegative, Positive, Section, Seed
 
 
 class ServerConfig(Section):
@@ -87,6 +87,9 @@ class RunConfig(Section):
         0, description="Ray: most private memory of a worker in MB; 0: no limit"
     )
     report: bool = Field(True, description="write `report.html` when a command has ended")
+    timeout: Positive = Field(
+        120.0, description="deployment: seconds to wait for the replies of a round"
+    )
     device: str = Field("cpu", description="`cpu`, `cuda` or `cuda:N`")
     on_client_error: Literal["fail", "skip"] = Field(
         "fail",

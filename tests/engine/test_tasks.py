@@ -11,7 +11,7 @@ from fedmeta import loop, seeding, tasks
 from fedmeta.data.selection import UNSEEN_FOLD
 from fedmeta.data.store import UserStore
 from fedmeta.methods import METHODS
-from fedmeta.population import Population, Rows
+from fedmeta.population import Population, Rows, Units
 from fedmeta.types import Examples, Task
 from fedmeta.unseen import judging
 from tests.engine.cases import problem
@@ -50,7 +50,7 @@ def population(sizes: list[int], seed: int, unseen: bool = False) -> Population:
         torch.from_numpy(number),
         torch.from_numpy(everything),
         torch.from_numpy(label),
-        1.0,
+        Units(),
         rows(~held_out if unseen else np.full(examples, True)),
         rows(held_out) if unseen else None,
         seeding.keys(ids, "user"),

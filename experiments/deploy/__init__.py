@@ -1,0 +1,1 @@
+"""Real clients over gRPC: certificates and keys, Flower's processes, runs, and a demonstration."""

@@ -1,0 +1,264 @@
+"""``fedmeta deploy``: what it makes, and what it says to bad input."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from experiments.deploy import certificates, demo, flower, layout, node, processes, runs
+from experiments.deploy.errors import DeployError, ProcessError
+from experiments.deploy.layout import Deployment
+from fedmeta import facts
+from fedmeta.config import ConfigError, parse
+from fedmeta.facts import Facts
+from strategies.roster import shipped
+from tests.deploy import worlds
+from tests.experiments.conftest import fedmeta as fedmeta  # the command as a fixture
+from tests.experiments.runs import Result
+
+Fedmeta = Callable[..., Result]
+FACTS = Facts("classification", ("0", "1"), 64, "hashing")
+
+
+@pytest.fixture
+def made(fedmeta: Fedmeta, tmp_path: Path) -> Path:
+    folder = tmp_path / "d"
+    ports = ("--fleet-port", processes.free_port(), "--control-port", processes.free_port())
+    assert fedmeta("deploy", "init", folder, "--nodes", "ann,ben", *ports).code == 0
+    return folder
+
+
+def test_init_makes_all_that_is_needed(made: Path) -> None:
+    for name in (
+        "deployment.toml", "ca/ca.key", "ca/ca.crt", "server/server.key", "server/server.crt",
+        "keys/ann", "keys/ann.pub", "keys/ben", "flwr/config.toml", "app/pyproject.toml",
+        "app/fedmeta_deployed/client.py",
+    ):  # fmt: skip
+        assert (made / name).is_file(), name
+    assert layout.read(made).nodes == ("ann", "ben")
+
+
+def test_commands_are_shown_as_flower_takes_them(made: Path) -> None:
+    deployment = layout.read(made)
+    link, one = (
+        flower.superlink(deployment),
+        node.place(deployment, "ann", made / "deployment.toml"),
+    )
+    assert "--enable-supernode-auth" in link
+    assert "--insecure" not in link
+    assert "--disable-runtime-dependency-installation" in link
+    assert link[link.index("--host") + 1] == "127.0.0.1"
+    command = node.command_of(deployment, one)
+    assert {"--root-certificates", "--auth-supernode-private-key"} <= set(command)
+    shown = flower.shown(command, deployment.home)
+    assert "FLWR_TELEMETRY_ENABLED=0" in shown
+    assert "FLWR_DISABLE_UPDATE_CHECK=1" in shown
+    environment = flower.environment(deployment.home, "mark")
+    assert {key: environment[key] for key in flower.QUIET} == flower.QUIET
+
+
+def test_insecure_is_asked_for_and_warns(fedmeta: Fedmeta, tmp_path: Path) -> None:
+    done = fedmeta("deploy", "init", tmp_path / "i", "--insecure")
+    assert done.code == 0
+    assert "INSECURE" in done.err
+    link = flower.superlink(layout.read(tmp_path / "i"))
+    assert "--insecure" in link
+    assert "--enable-supernode-auth" not in link
+    assert not (tmp_path / "i" / "ca").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("init", "{d}"), "is not empty"),
+        (("init", "{t}/x", "--nodes", "a,../b"), "node name"),
+        (("init", "{t}/x", "--nodes", "a,a"), "not all different"),
+        (("init", "{t}/x", "--fleet-port", "99999"), "fleet-port"),
+        (("init", "{t}/x", "--fleet-port", "8000"), "both 8000"),
+        (("server", "{t}/nothing"), "no deployment.toml"),
+        (("node", "{d}", "--name", "zoe", "--data", "{d}/ca/ca.crt"), "no key"),
+        (("node", "{d}", "--name", "ann", "--data", "{d}/keys"), "0 files"),
+        (("node", "{d}", "--name", "ann", "--data", "{t}/none.csv"), "no file or folder"),
+        (("add", "{d}", "--name", "ann"), "there is a node"),
+        (("add", "{d}", "--name", "cem", "--key", "{d}/ca/ca.crt"), "no public key"),
+        (("remove", "{d}", "--name", "zoe"), "no node"),
+        (("rotate", "{d}"), "name what to rotate"),
+        (("key", "{d}", "--name", "ann"), "there is a key"),
+        (("run", "{d}"), "no facts"),
+        (("run", "{d}", "--resume", "zoe"), "no run 'zoe'"),
+        (("demo", "--nodes", "5", "--keep", "{d}"), "is not empty"),
+    ],
+)
+def test_bad_input_is_told_and_ends_with_2(
+    fedmeta: Fedmeta, made: Path, tmp_path: Path, arguments: tuple[str, ...], word: str
+) -> None:
+    done = fedmeta("deploy", *(one.format(d=made, t=tmp_path) for one in arguments))
+    assert done.code == 2
+    assert word in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_a_server_that_cannot_work_is_not_started(fedmeta: Fedmeta, made: Path) -> None:
+    deployment = layout.read(made)
+    for port in (deployment.fleet_port, deployment.control_port):
+        with socket.create_server(("127.0.0.1", port)):
+            done = fedmeta("deploy", "server", made)
+        assert done.code == 2
+        assert f"127.0.0.1:{port} cannot be had" in done.err
+    certificates.make_server(made / "ca", made / "server", [], days=-1)
+    done = fedmeta("deploy", "server", made)
+    assert done.code == 2
+    assert "expired" in done.err
+    assert not processes.every(made)
+    done = fedmeta("deploy", "rotate", made, "--server", "--host", "fl.example.org")
+    assert done.code == 0
+    assert "fl.example.org" in certificates.read(made / "server" / "server.crt").names
+
+
+def test_status_and_stop_where_nothing_runs(fedmeta: Fedmeta, made: Path) -> None:
+    assert fedmeta("deploy", "status", made).code == 1
+    assert "nothing runs" in fedmeta("deploy", "stop", made).err
+
+
+def test_a_node_on_another_machine_brings_its_own_key(
+    fedmeta: Fedmeta, made: Path, tmp_path: Path
+) -> None:
+    there = tmp_path / "there"
+    public = Path(fedmeta("deploy", "key", there, "--name", "cem").out.strip())
+    assert public.is_file()
+    assert (there / "keys" / "cem").is_file()
+    assert fedmeta("deploy", "add", made, "--name", "cem", "--key", public).code == 0
+    assert layout.read(made).nodes == ("ann", "ben", "cem")
+    assert not (made / "keys" / "cem").exists()  # the private one stays there
+    before = (made / "keys" / "ben.pub").read_text()
+    assert fedmeta("deploy", "rotate", made, "--name", "ben").code == 0
+    assert (made / "keys" / "ben.pub").read_text() != before
+    assert fedmeta("deploy", "remove", made, "--name", "cem").code == 0
+    assert layout.read(made).nodes == ("ann", "ben")
+
+
+def test_a_run_finds_its_folder_by_its_settings(tmp_path: Path) -> None:
+    deployment = worlds.make(tmp_path)
+    config = worlds.config_of("run.seed=5")
+    one = runs.plan(deployment, config, FACTS, "one")
+    sent = shipped(runs.settings.read(one.folder / "config.toml"))
+    assert runs.meant(deployment.folder, parse(sent)) == one.folder
+    with pytest.raises(ConfigError, match="already"):
+        runs.plan(deployment, config, FACTS, "one")
+    with pytest.raises(ConfigError, match="waits for these settings"):
+        runs.meant(deployment.folder, worlds.config_of("run.seed=6"))
+    (one.folder / "summary.json").write_text("{}")
+    with pytest.raises(ConfigError, match="waits for these settings"):
+        runs.meant(deployment.folder, parse(sent))
+    with pytest.raises(DeployError, match="come to its end"):
+        runs.again(deployment, "one")
+
+
+def test_processes_are_ended_with_all_that_they_began(tmp_path: Path) -> None:
+    grandchild = "import time; time.sleep(600)"
+    child = (
+        "import subprocess, sys, time;"
+        f"subprocess.Popen([sys.executable, '-c', {grandchild!r}], start_new_session=True);"
+        "time.sleep(600)"
+    )
+    command = [sys.executable, "-c", child]
+    started = processes.start(tmp_path, "part", command, tmp_path, tmp_path / "log")
+    worlds.until(lambda: len(processes.members([started])) == 2)
+    with pytest.raises(DeployError, match="runs already"):
+        processes.start(tmp_path, "part", command, tmp_path, tmp_path / "log")
+    assert processes.every(tmp_path) == [started]
+    processes.stop_all(tmp_path, [started])
+    assert processes.members([started]) == []
+    assert processes.every(tmp_path) == []
+
+
+def test_a_number_that_is_used_again_is_another_process(tmp_path: Path) -> None:
+    other = processes.Started("part", os.getpid(), "1", "mark", "", ())
+    processes.note(tmp_path, other)
+    assert processes.find(tmp_path, "part") is None
+    processes.stop_all(tmp_path, [other])  # and it is not ended: this is us
+
+
+FAKE = """
+import sys, pathlib
+count = pathlib.Path(sys.argv[0]).with_suffix(".count")
+seen = int(count.read_text()) if count.exists() else 0
+count.write_text(str(seen + 1))
+print({first!r} if seen < {times} else {then!r}, flush=True)
+sys.exit(1 if seen < {times} else {code})
+"""
+
+
+def _fake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str, times: int, then: str, code: int
+) -> Deployment:
+    deployment = worlds.make(tmp_path, ("ann",))
+    script = tmp_path / "supernode.py"
+    script.write_text(FAKE.format(first=first, times=times, then=then, code=code))
+    monkeypatch.setattr(node, "command_of", lambda *_: [sys.executable, str(script)])
+    monkeypatch.setattr(node, "PAUSE", 0.01)
+    return deployment
+
+
+@pytest.mark.parametrize(
+    ("said", "word"),
+    [
+        ("details = 'Invalid timestamp'", "the clock of this machine"),
+        ("Missing authentication metadata", "wants nodes to have keys"),
+        ("something else", "something else"),
+    ],
+)
+def test_a_node_that_cannot_connect_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, word: str
+) -> None:
+    deployment = _fake(tmp_path, monkeypatch, said, 1, said, 1)
+    here = node.Place("ann", tmp_path / "x.csv", tmp_path / "own", 1)
+    with pytest.raises(ProcessError, match=word):
+        node.keep(deployment, here, worlds.quiet)
+
+
+def test_a_node_that_seems_online_tries_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = "[code: 2004] Failed to activate SuperNode"
+    deployment = _fake(tmp_path, monkeypatch, again, 3, "Invalid timestamp", 1)
+    here = node.Place("ann", tmp_path / "x.csv", tmp_path / "own", 1)
+    told: list[str] = []
+    with pytest.raises(ProcessError, match="clock"):
+        node.keep(deployment, here, told.append)
+    assert len(told) == 3
+    monkeypatch.setattr(node, "PATIENCE", 0.0)
+    (tmp_path / "supernode.count").unlink()
+    with pytest.raises(ProcessError, match="does not know this node's key"):
+        node.keep(deployment, here, told.append)
+
+
+def test_a_user_is_one_table(tmp_path: Path) -> None:
+    deployment = worlds.make(tmp_path)
+    demo.scatter(worlds.config_of(), deployment, tmp_path / "users")
+    files = sorted((tmp_path / "users").glob("*.csv"))
+    assert [path.stem for path in files] == list(worlds.NODES)
+    for path in files:
+        assert len({line.split(",")[0] for line in path.read_text().splitlines()[1:]}) == 1
+    assert facts.read(deployment.folder / runs.FACTS).width == 64
+
+
+def test_the_demonstration_ends_what_it_began_when_it_is_interrupted(tmp_path: Path) -> None:
+    command = "from experiments.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", command, "deploy", "demo", "--nodes", "3", "--keep",
+         str(tmp_path / "kept"), "--set", "backbone.name=hashing", "--set", "data.users=12"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    folder = tmp_path / "kept" / "deployment"
+    worlds.until(lambda: (folder / "run" / "superlink.json").exists(), 200)
+    time.sleep(1.0)
+    process.send_signal(2)
+    assert process.wait(timeout=120) != 0
+    assert not worlds.leftovers(layout.read(folder))
