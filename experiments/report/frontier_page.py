@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from experiments.audit import beside
 from experiments.report.parts import (
     Cell,
     Columns,
@@ -61,6 +62,8 @@ def frontier(content: dict[str, Any]) -> Page:
         _noise(content["noise"]),
     ]  # fmt: skip
     notes = [_left_out(one) for one in content["left_out"]]
+    for mechanism, audits in content.get("audit", {}).items():
+        notes += [f"{mechanism}, {at}: {beside.sentence(one)}" for at, one in audits.items()]
     if content["extrapolated"]:
         notes.append(
             "user/gaussian: epsilon is extrapolated to a deployment with"

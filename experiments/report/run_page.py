@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from experiments.audit import beside
 from experiments.report import method_plots, origin, progress_plots, run_tables, user_plots
 from experiments.report.parts import Page, Plot, Series
 from experiments.report.runs import Member, Runs, compared, one, several
@@ -97,6 +98,8 @@ def notes(runs: Runs, shown: bool) -> list[str]:
         found += [f"{member.label}: {note}" for note in told]
         if claim := member.summary.get("privacy"):
             found.append(f"{member.label}: {sentence(Claim(**claim))}")
+        if audit := member.summary.get("audit"):
+            found.append(f"{member.label}: {beside.sentence(audit)}")
     content = runs.content
     if added := content.get("baselines_added"):
         found.append(f"Added to compare with: {', '.join(added)}.")
