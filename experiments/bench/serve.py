@@ -21,13 +21,13 @@ import numpy as np
 import torch
 from rich.table import Table
 
+from experiments.running import simulate
 from experiments.serving import heads
 from experiments.serving.extras import need
 from experiments.serving.heads import Head
 from experiments.serving.opened import Opened, open_run
 from experiments.serving.personal import Room, answers
 from experiments.serving.store import HeadStore
-from experiments.running import simulate
 from fedmeta import personal
 from fedmeta.config import ConfigError, parse
 from fedmeta.data.messages import pool
