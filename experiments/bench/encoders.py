@@ -14,7 +14,7 @@ import torch
 from rich.console import RenderableType
 from rich.table import Table
 
-from experiments.simulate import simulate
+from experiments.running import simulate
 from fedmeta import backbones
 from fedmeta.backbones import encoder
 from fedmeta.config import Config, ConfigError
