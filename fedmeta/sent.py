@@ -103,7 +103,7 @@ def _shapes(problem: Problem, meta: Params, inner: Inner) -> Shapes:
         return contribute(learner, held(method, meta, his), mine, inner)
 
     with torch.no_grad():
-        sent: dict[str, Tensor] = cohort.mapped(one, problem.model, task, own)
+        sent: dict[str, Tensor] = cohort.mapped(one, problem.model.head, task, own)
     return {n: tuple(v.shape[1:]) for n, v in sent.items() if not n.startswith((OWN, SHARE))}
 
 
