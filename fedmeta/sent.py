@@ -8,9 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fedmeta import cohort, loop
+from fedmeta import loop
 from fedmeta.inner import Inner
 from fedmeta.learner import Primal, is_aligned
+from fedmeta.mapped import mapped
 from fedmeta.methods.method import held
 from fedmeta.params import DOMAIN, KEY, OWN, SHARE
 from fedmeta.problem import Problem
@@ -103,7 +104,7 @@ def _shapes(problem: Problem, meta: Params, inner: Inner) -> Shapes:
         return contribute(learner, held(method, meta, his), mine, inner)
 
     with torch.no_grad():
-        sent: dict[str, Tensor] = cohort.mapped(one, problem.model.head, task, own)
+        sent: dict[str, Tensor] = mapped(one, problem.model.head, task, own)
     return {n: tuple(v.shape[1:]) for n, v in sent.items() if not n.startswith((OWN, SHARE))}
 
 
