@@ -16,6 +16,7 @@ Found = TypeVar("Found")
 
 def mapped(function: Callable[[Task, Params], Found], head: Head, task: Task, own: Params) -> Found:
     """A function of one user for all of them, as many in one batched program as suits the head."""
+    found: Found
     most = _most(head, task)
     if most != 1:
         found = vmap(function, chunk_size=most or None)(task, dict(own))
