@@ -4,6 +4,7 @@ A message to a client holds the server's parameters and an order; a reply to `tr
 sum over users, a reply to `evaluate` one row of scores per user.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -20,7 +21,9 @@ META = "meta"
 SUM, SCORES, REPORT = "sum", "scores", "report"
 HELLO, PERSONALIZE = (f"{MessageType.QUERY}.{name}" for name in ("hello", "personalize"))
 _ORDER, _MADE, _TOLD, _HELLO = "order", "made", "told", "hello"
-
+_KEY = re.compile(r"[0-9a-f]{16}")
+MOST_EXAMPLES = 2**31
+"""What a user may say that he has is less: sums over all users are to stay numbers."""
 
 Read = Callable[[str, Array], NDArray[np.floating]]
 
@@ -181,11 +184,12 @@ def read_hello(message: Message) -> Hello:
     """
     me = Hello(**message.content.config_records[_HELLO])  # type: ignore[arg-type]
     types = [type(one) for one in me]
-    if types != [str, str, str, int, bool] or me.examples < 0 or len(me.user + me.rank) != 32:
+    if types != [str, str, str, int, bool] or not 0 <= me.examples < MOST_EXAMPLES:
         raise ValueError("no answer to a hello")
+    if not all(_KEY.fullmatch(one) for one in (me.user, me.rank)):
+        raise ValueError("user or rank is not 64 bits in hexadecimal")
     if me.split not in ("", "train", "valid", "test"):
         raise ValueError(f"split {me.split!r:.40}")
-    int(me.user, 16), int(me.rank, 16)
     return me
 
 
