@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmeta.privacy.accounting import epsilon
+from fedmeta.privacy.accounting import epsilon, merged
 from fedmeta.privacy.calibration import times_within
 from fedmeta.privacy.event import Charge, Event
 from fedmeta.types import Params
@@ -38,6 +38,8 @@ FRESH = "fresh/"
 """Begins the fingerprint of a release whose noise nobody can draw again."""
 PATIENCE = 60.0
 """Seconds to wait for another process that is charging."""
+MOST = 2**20
+"""Charges of one kind after which a user stops, whatever is left of his budget."""
 
 History = Mapping[tuple[str, Charge], int]
 """How often a user was charged what, by run: fixed splits of two runs need not be the same."""
@@ -179,9 +181,10 @@ def _often(once: Charge, budget: Budget) -> int:
     def times(n: int) -> Charge:
         return total({("", once): n})
 
-    if epsilon(once, budget.delta) == 0:
+    # Once may cost nothing at this delta, as where a record is hardly ever in, and often much.
+    if not any(merged(part) for part in once):
         return 2**62
-    return times_within(budget.epsilon, budget.delta, times)
+    return times_within(budget.epsilon, budget.delta, times, MOST)
 
 
 def _history(

@@ -62,19 +62,24 @@ def factor_for(target: float, delta: float, charge: Charge) -> float:
     return noise_for(target, delta, scaled)
 
 
-def times_within(budget: float, delta: float, charge_of: Callable[[int], Charge]) -> int:
+def times_within(
+    budget: float, delta: float, charge_of: Callable[[int], Charge], most: int = 2**62
+) -> int:
     """How often something may be charged within a budget; 0 where once is too often.
 
     Args:
         budget: largest epsilon.
         delta: at this delta.
         charge_of: what so many times cost; its epsilon must rise with them without bound.
+        most: from this power of 2 on, it is not asked whether more would do.
     """
     if epsilon(charge_of(1), delta) > budget:
         return 0
     fits, not_fits = 1, 2
     while epsilon(charge_of(not_fits), delta) <= budget:
         fits, not_fits = not_fits, 2 * not_fits
+        if fits >= most:
+            return fits
     while not_fits - fits > 1:
         middle = (fits + not_fits) // 2
         fits, not_fits = (

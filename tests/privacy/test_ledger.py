@@ -215,3 +215,14 @@ def test_a_crash_at_any_of_50_points_leaves_no_release_uncharged(tmp_path: Path)
         assert charged[0] == charged[1] >= seen  # both users or none
     assert 1 < seen < 50, "the points lie before and after the release"
     assert charged[0] > seen, "a crash between charge and release costs a charge"
+
+
+def test_what_costs_nothing_once_does_not_cost_nothing_often(tmp_path: Path) -> None:
+    """Once, a record is in with a chance below delta; with the rounds the chance adds up."""
+    once: Charge = ((Event(0.3, 5e-5),),)
+    budget = Budget(1.0, 1e-4)
+    assert epsilon(once, budget.delta) == 0.0
+    often = ledger._often(once, budget)
+    after = [epsilon(((Event(0.3, 5e-5, n),),), budget.delta) for n in (often, often + 1)]
+    assert after[0] <= budget.epsilon < after[1]
+    assert ledger._often(((),), budget) == 2**62  # nothing leaves
