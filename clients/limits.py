@@ -50,10 +50,11 @@ def check_config(policy: Policy, config: Config) -> None:
     _most("max-rounds", policy.max_rounds, {"federation.rounds": config.federation.rounds})
     sizes = {"data.support": data.support, "data.query": data.query}
     _most("max-examples", policy.max_examples, sizes | {"data.min-examples": data.min_examples})
-    widths = {"backbone.columns": config.backbone.columns, "head.hidden": config.head.hidden}
-    _most("max-width", policy.max_width, widths | {"backbone.batch": config.backbone.batch})
-    _most("max-width", policy.max_width, {"backbone.max-length": config.backbone.max_length})
-    _most("max-width", policy.max_width, {"head.experts": config.head.experts})
+    encoder = config.backbone
+    widths = {"columns": encoder.columns, "batch": encoder.batch, "max-length": encoder.max_length}
+    _most("max-width", policy.max_width, {f"backbone.{key}": n for key, n in widths.items()})
+    _most("max-width", policy.max_width, {"data.window": data.window, "data.way": data.way})
+    _check_head(policy, config)
     for name, value in given:
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
@@ -67,6 +68,23 @@ def check_config(policy: Policy, config: Config) -> None:
     settings = flatten(config)
     for key in PLACES:
         _check_place(policy, key, str(settings[key]))
+
+
+def _check_head(policy: Policy, config: Config) -> None:
+    """Every size of every head: it is made before it is held against what was sent."""
+    sizes = {f"head.{key}": n for key, n in config.head.model_dump(by_alias=True).items()
+             if isinstance(n, int)}  # fmt: skip
+    _most("max-width", policy.max_width, sizes)
+    head = config.head
+    products = {
+        "head.filters, twice": 9 * head.filters * max(head.filters, head.channels),
+        "head.vocabulary * head.embedding": head.vocabulary * head.embedding,
+        "head.width * head.feed-forward": head.width * max(head.width, head.feed_forward),
+        "head.hidden, twice, of a gru": 3 * head.hidden * max(head.hidden, head.embedding)
+        if head.name == "gru"
+        else 0,
+    }
+    _most("max-parameters", policy.max_parameters, products)
 
 
 def _check_privacy(policy: Policy, config: Config) -> None:
