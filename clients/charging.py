@@ -37,7 +37,11 @@ def admitted(
         return users
     ids = [problem.population.store.ids[user] for user in users]
     release = _release(problem, theta, round_number)
-    release = release._replace(fingerprint="") if fresh else release
+    if fresh:
+        # Parts of two charges are the same examples only where these were split the same way.
+        data = problem.config.data.model_dump_json()
+        split = ledger.fingerprint({}, data, problem.population.store.digest)
+        release = release._replace(fingerprint="", run=f"{release.run}, split {split[:32]}")
     return users[ledger.charge(store, ids, release, budget or _budget(problem.config))]
 
 

@@ -38,6 +38,8 @@ FRESH = "fresh/"
 """Begins the fingerprint of a release whose noise nobody can draw again."""
 PATIENCE = 60.0
 """Seconds to wait for another process that is charging."""
+SPLITS = 5
+"""Runs whose parts are set against each other one by one."""
 MOST = 2**20
 """Charges of one kind after which a user stops, whatever is left of his budget."""
 
@@ -153,7 +155,20 @@ def total(past: History) -> Charge:
         for (_, parts), charges in sorted(runs.items(), key=lambda item: item[0])
         if parts
     ]
-    return tuple(tuple(e for part in mix for e in part) for mix in product(*each) if mix)
+    # Every run doubles the mixes; where they are too many, both parts of the cheaper ones count.
+    each.sort(key=_weight, reverse=True)
+    whole = [[tuple(e for part in parts for e in part)] for parts in each[SPLITS:]]
+    return tuple(
+        tuple(e for part in mix for e in part) for mix in product(*each[:SPLITS], *whole) if mix
+    )
+
+
+def _weight(parts: list[tuple[Event, ...]]) -> float:
+    """About what a run with several parts costs; nothing for one that has no choice of them."""
+    if len(parts) == 1:
+        return 0.0
+    events = [event for part in parts for event in part]
+    return sum(e.count * (e.sampling_rate / max(e.noise_multiplier, 1e-9)) ** 2 for e in events)
 
 
 def fingerprint(params: Params, *path: str | int | float) -> str:

@@ -88,7 +88,7 @@ def write(path: Path, head: Head, opened: Opened, user: str, examples: int) -> N
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            sync_file(part, content)
+            sync_file(part, content, 0o600)
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)

@@ -259,3 +259,17 @@ def test_a_node_without_a_name_says_so(tmp_path: Path) -> None:
     context.node_config["name"] = ""
     assert code_of(node.reply(message).error.reason) == "node-node"
     assert not node.folder.exists()
+
+
+def test_another_split_of_the_examples_is_another_run_to_the_ledger(tmp_path: Path) -> None:
+    """A server that changes the shares of support and query moves examples from one to the other."""
+    given = {"unit": "example", "noise-multiplier": 4.0}
+    node = one(tmp_path, privacy=given, method={"name": "fomaml", "steps": 1})
+    for number, query in ((1, 6), (2, 6), (3, 3)):
+        order = wire.Order(number, 0, [7], clip=1.0)
+        asked = node.message(MessageType.TRAIN, order)
+        assert node.reply(asked, **{"data.query": query}).has_content()
+    past = ledger.history(node.folder, node.name)
+    assert sorted(past.values()) == [1, 2]
+    # An example of the support under one and of the query under the other has paid for both.
+    assert len(ledger.total(past)) == 4

@@ -28,6 +28,8 @@ def test_every_user_keeps_his_own(method: str, tmp_path: Path) -> None:
     )
     assert told[-1] == "5 of 5 nodes have their own models"
     theta = generation.public(problem.method, outcome.meta)
+    modes = {(path / "head.safetensors").stat().st_mode & 0o777 for path in grid.folders.values()}
+    assert modes == {0o600}
     models = {name: load_file(path / "head.safetensors") for name, path in grid.folders.items()}
     first, second = list(models.values())[:2]
     alike = {n: v.shape for n, v in first.items()} == {n: v.shape for n, v in second.items()}

@@ -226,3 +226,14 @@ def test_what_costs_nothing_once_does_not_cost_nothing_often(tmp_path: Path) -> 
     after = [epsilon(((Event(0.3, 5e-5, n),),), budget.delta) for n in (often, often + 1)]
     assert after[0] <= budget.epsilon < after[1]
     assert ledger._often(((),), budget) == 2**62  # nothing leaves
+
+
+def test_many_runs_with_fixed_splits_are_counted_in_time_and_never_too_little() -> None:
+    kind: Charge = ((Event(4.0),), (Event(3.0),))
+    few = {(f"run {n}", kind): n + 1 for n in range(ledger.SPLITS)}
+    many = {(f"run {n}", kind): n + 1 for n in range(ledger.SPLITS + 3)}
+    assert len(total(few)) == len(total(many)) == 2**ledger.SPLITS
+    # At worst an example was in the dearer part each time.
+    worst = ((Event(3.0, 1.0, sum(many.values())),),)
+    both = ((*worst[0], Event(4.0, 1.0, sum(many.values()))),)
+    assert epsilon(worst, DELTA) <= epsilon(total(many), DELTA) <= epsilon(both, DELTA)

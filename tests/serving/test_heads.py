@@ -94,9 +94,10 @@ def test_a_failed_write_leaves_the_old_head(
 ) -> None:
     path = tmp_path / "me.safetensors"
     heads.write(path, anns, maml.opened, "u", 1)
+    assert path.stat().st_mode & 0o777 == 0o600  # it is a user's own
     before = path.read_bytes()
 
-    def full(path: Path, content: bytes) -> None:
+    def full(path: Path, content: bytes, mode: int) -> None:
         path.write_bytes(content[:100])
         raise OSError(28, "No space left on device")
 
