@@ -137,6 +137,12 @@ def history(folder: Path, user: str) -> dict[tuple[str, Charge], int]:
         return _history(ledger, "user = ?", [user]).get(user, {})
 
 
+def histories(folder: Path) -> dict[str, dict[tuple[str, Charge], int]]:
+    """What each user has been charged so far; the ledger has to be there."""
+    with _open(folder) as ledger:
+        return _history(ledger, "1", [])
+
+
 def total(past: History) -> Charge:
     """What charges add up to.
 
@@ -193,13 +199,10 @@ def _fits(past: History, release: Release, budget: Budget) -> bool:
 
 @lru_cache(maxsize=64)
 def _often(once: Charge, budget: Budget) -> int:
-    def times(n: int) -> Charge:
-        return total({("", once): n})
-
     # Once may cost nothing at this delta, as where a record is hardly ever in, and often much.
     if not any(merged(part) for part in once):
         return 2**62
-    return times_within(budget.epsilon, budget.delta, times, MOST)
+    return times_within(budget.epsilon, budget.delta, lambda n: total({("", once): n}), MOST)
 
 
 def _history(

@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from flwr.app import Context, RecordDict
 
@@ -19,6 +20,7 @@ from experiments.summary import check_everybody, summarize
 from fedmeta import generation, unread
 from fedmeta.config import Config, ConfigError, flatten
 from fedmeta.evaluation import shots_of
+from fedmeta.privacy.accounting import epsilon
 from fedmeta.privacy.claim import check_budget
 from fedmeta.problem import build
 from fedmeta.turns import check_turns
@@ -183,6 +185,7 @@ def finish(
 ) -> Run:
     """Write the model, the users' scores and the summary of a finished run, and tell of it."""
     summary = summarize(outcome, speed) | {"backend": backend}
+    _own_up(folder, summary)
     run = outcome.problem.config.run
     if run.canaries and (claim := summary["privacy"]) and claim["epsilon"] is not None:
         config, privacy = outcome.problem.config, outcome.problem.privacy
@@ -193,3 +196,22 @@ def finish(
     summary["notes"] += follow.done(folder, summary)
     artifacts.write_json(folder / "summary.json", summary)
     return Run(folder, outcome, summary)
+
+
+def _own_up(folder: Path, summary: dict[str, Any]) -> None:
+    """Tell the epsilon that was paid, where it is more than that of the run's rounds.
+
+    In a deployment noise is fresh every time: rounds that were made again after a crash, since
+    the last checkpoint, were released twice, and the ledger has both.
+    """
+    claim = summary["privacy"]
+    if not claim or claim["epsilon"] is None or not (folder / ledger.FILE).exists():
+        return
+    kinds = {tuple(sorted(past.items())) for past in ledger.histories(folder).values()}
+    paid = max((epsilon(ledger.total(dict(k)), claim["delta"]) for k in kinds), default=0.0)
+    if paid > claim["epsilon"] * (1 + 1e-9):
+        summary["notes"].append(
+            f"epsilon is {paid:.3g} and not {claim['epsilon']:.3g}: the ledger has rounds that were"
+            " released more than once, as after a crash"
+        )
+        claim["epsilon"] = paid

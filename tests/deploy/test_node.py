@@ -262,7 +262,7 @@ def test_a_node_without_a_name_says_so(tmp_path: Path) -> None:
 
 
 def test_another_split_of_the_examples_is_another_run_to_the_ledger(tmp_path: Path) -> None:
-    """A server that changes the shares of support and query moves examples from one to the other."""
+    """Who changes the shares of support and query moves examples from one to the other."""
     given = {"unit": "example", "noise-multiplier": 4.0}
     node = one(tmp_path, privacy=given, method={"name": "fomaml", "steps": 1})
     for number, query in ((1, 6), (2, 6), (3, 3)):
