@@ -157,6 +157,9 @@ def gather(grid: Grid, facts: Facts, nodes: int, patience: float, tell: Tell) ->
         if len(asked) >= nodes or time.monotonic() > deadline:
             break
         time.sleep(POLL)
+    answered, said = len(said), roster.undisputed(said)
+    if answered > len(said):
+        refused["node-claimed-twice"] = answered - len(said)
     refusals = ", ".join(f"{code} {count}" for code, count in sorted(refused.items()))
     tell(f"{len(said)} of {nodes} nodes are there{refusals and f'; refused: {refusals}'}")
     try:

@@ -6,6 +6,7 @@ joins later takes no part, and one that comes back under another number is found
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -74,6 +75,15 @@ def ask(grid: Grid, nodes: Iterable[int], told: ConfigRecord, timeout: float) ->
                 pass
         refused[code] = refused.get(code, 0) + 1
     return Found(there, refused)
+
+
+def undisputed(said: dict[int, wire.Hello]) -> dict[int, wire.Hello]:
+    """The answers without those of users whom several nodes claim to be.
+
+    A pseudonym is no secret. Nobody can tell whose it is, and none of them may speak for him.
+    """
+    times = Counter(one.user for one in said.values())
+    return {node: one for node, one in said.items() if times[one.user] == 1}
 
 
 def members(said: Iterable[wire.Hello]) -> list[Member]:

@@ -205,3 +205,8 @@ def test_noise_of_a_server_is_never_the_same(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert weights_sha256(runs[0].last) != weights_sha256(runs[1].last)
     assert all(bool(value.isfinite().all()) for value in runs[0].last.values())
+
+
+def test_nobody_speaks_for_a_user_whom_two_nodes_claim_to_be() -> None:
+    said = {3: hello("ann"), 7: hello("ben"), 9: hello("ann")}
+    assert roster.undisputed(said) == {7: said[7]}
