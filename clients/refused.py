@@ -40,8 +40,8 @@ def reason(code: str, rule: str = "") -> str:
 def code_of(text: str | None) -> str:
     """The code in such a text, as the server counts it; `node-failed` for any other, or none.
 
-    >>> code_of(reason("policy", "max-clip")), code_of("Traceback ...")
-    ('node-policy', 'node-failed')
+    >>> code_of(reason("policy", "max-clip")), code_of("Traceback ..."), code_of(None)
+    ('node-policy', 'node-failed', 'node-failed')
     """
     text = text or ""
     word = text.removeprefix("refused: ").split(":")[0].split(" ")[0]
