@@ -16,9 +16,10 @@ Found = TypeVar("Found")
 
 def mapped(function: Callable[[Task, Params], Found], head: Head, task: Task, own: Params) -> Found:
     """A function of one user for all of them, as many in one batched program as suits the head."""
+    found: Found
     most = _most(head, task)
     if most != 1:
-        found: Found = vmap(function, chunk_size=most or None)(task, dict(own))
+        found = vmap(function, chunk_size=most or None)(task, dict(own))
         return found
     with torch.no_grad():  # what is to be derived says so
         each = [
@@ -29,7 +30,8 @@ def mapped(function: Callable[[Task, Params], Found], head: Head, task: Task, ow
             for user in range(len(task.support.weight))
         ]
     leaves, spec = zip(*(tree_flatten(one) for one in each), strict=True)
-    return tree_unflatten([torch.stack(column) for column in zip(*leaves, strict=True)], spec[0])
+    found = tree_unflatten([torch.stack(column) for column in zip(*leaves, strict=True)], spec[0])
+    return found
 
 
 def learner_of(model: Model, aligned: bool, task: Task) -> Primal:

@@ -126,7 +126,8 @@ def _examples(name: str, shape: tuple[int, int], random: torch.Generator) -> Ten
         return torch.randint(low, high, size, generator=random).float()
     if name == "conv4":
         return torch.rand(size, generator=random)
-    return torch.randn(size, generator=random) / FEATURES**0.5
+    features: torch.Tensor = torch.randn(size, generator=random) / FEATURES**0.5
+    return features
 
 
 def _numbers(name: str) -> int:

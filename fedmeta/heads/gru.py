@@ -37,7 +37,8 @@ def gru(
 
     def init(generator: torch.Generator) -> dict[str, Tensor]:
         def drawn(*shape: int) -> Tensor:
-            return (2 * torch.rand(*shape, generator=generator) - 1) * hidden**-0.5
+            uniform: Tensor = (2 * torch.rand(*shape, generator=generator) - 1) * hidden**-0.5
+            return uniform
 
         return {
             "embedding.weight": torch.randn(vocabulary, width, generator=generator),

@@ -137,7 +137,8 @@ def _fresh(name: str, like: Tensor, generator: torch.Generator) -> Tensor:
     """As PEFT begins, from a generator of our own: A uniform, B zero, prompts standard normal."""
     if "lora_A" in name:
         reach = like.shape[1] ** -0.5
-        return (2 * torch.rand(like.shape, generator=generator) - 1) * reach
+        uniform: Tensor = (2 * torch.rand(like.shape, generator=generator) - 1) * reach
+        return uniform
     if "lora_B" in name:
         return torch.zeros(like.shape)
     if name == PROMPT:

@@ -45,7 +45,8 @@ def ph_transformer(
     def init(generator: torch.Generator) -> dict[str, Tensor]:
         def drawn(rows: int, columns: int) -> Tensor:  # Glorot and Bengio 2010
             reach = (6.0 / (rows + columns)) ** 0.5
-            return (2 * torch.rand(rows, columns, generator=generator) - 1) * reach
+            uniform: Tensor = (2 * torch.rand(rows, columns, generator=generator) - 1) * reach
+            return uniform
 
         first = {"project.weight": drawn(width, each), "project.bias": torch.zeros(width)}
         return {

@@ -88,7 +88,7 @@ def test_the_first_token_and_fewer_layers(tmp_path: Path, store_of: StoreOf) -> 
     with pytest.raises(BackboneError, match=r"backbone\.layers = 4: .* has 3 layers; use 1 to 3"):
         backbones.features(store, settings(folder, tmp_path, layers=4))
     for wrong in ({"output": "cls"}, {"layers": 2}):
-        config = BackboneConfig(name="hashing", cache=str(tmp_path), **wrong)  # type: ignore[arg-type]
+        config = BackboneConfig(name="hashing", cache=str(tmp_path), **wrong)
         with pytest.raises(BackboneError, match=r"asks for the layers of a transformer"):
             backbones.features(store, config)
 

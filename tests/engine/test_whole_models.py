@@ -187,7 +187,7 @@ def test_the_published_personalization_head() -> None:
     random = torch.Generator().manual_seed(2)
     x, y = torch.randn(4, 768, generator=random), torch.tensor([1, 0, 3, 9])
     free = {name: value.requires_grad_() for name, value in theta.items()}
-    F.cross_entropy(head.logits(free, x).mT, y).backward()
+    F.cross_entropy(head.logits(free, x).mT, y).backward()  # type: ignore[no-untyped-call]
     idle = 2 * 768 * 768 + 2 * 768
     assert idle == 1_181_184
     for name in ("attention.weight", "attention.bias"):

@@ -39,7 +39,7 @@ def likeliest(m: int, guessed: int, right: int, mu: float) -> float:
         b_eq=[1.0],
         bounds=(0, 1),
     )
-    assert solved.success
+    assert solved.success and solved.fun is not None
     return float(-solved.fun)
 
 
@@ -81,7 +81,7 @@ def test_curve_of_a_gaussian_is_known_and_that_of_its_deltas_is_below_it() -> No
     assert one(0.6) <= exact(0.6)
 
 
-def bounds(noise: float, repeats: int, count: int, guesses: Guesses) -> np.ndarray:  # type: ignore[type-arg]
+def bounds(noise: float, repeats: int, count: int, guesses: Guesses) -> np.ndarray:
     """Of ideal Gaussians: by the curve, and by epsilon and delta, ``(repeats, 2)``."""
     rng, event = np.random.default_rng(1), (Event(noise),)
     out = np.empty((repeats, 2))
