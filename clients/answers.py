@@ -47,7 +47,6 @@ def keep(folder: Path, round_number: int, request: str, reply: Sum, rounds: int)
     content = save(total, {"request": request, **about})
     folder.mkdir(parents=True, exist_ok=True)
     beside = folder / f".{round_number}.part"
-    beside.unlink(missing_ok=True)
     sync_file(beside, content, 0o600)
     beside.replace(folder / f"{round_number}.safetensors")
     sync(folder)

@@ -10,10 +10,11 @@ _FILE_SYSTEM: Callable[[int], int] | None = getattr(_LIBRARY, "syncfs", None)
 """Linux's call to write out the file system of an open file; None elsewhere."""
 
 
-def sync_file(path: Path, content: bytes, mode: int = 0o666) -> None:
-    """Write a file and wait until the disk has it; ``mode`` is for one that was not there."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(handle, "wb") as file:
+def sync_file(path: Path, content: bytes, mode: int | None = None) -> None:
+    """Write a file and wait until the disk has it; ``mode``: who may read it, before it is one."""
+    with path.open("wb") as file:
+        if mode is not None:
+            path.chmod(mode)
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

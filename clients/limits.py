@@ -1,7 +1,7 @@
 """A server's config and order held against the owner's policy, before anything is loaded."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 
@@ -161,7 +161,7 @@ def _check_place(policy: Policy, key: str, value: str) -> None:
         _refuse("paths", key, value)
 
 
-def _most(rule: str, most: float, values: dict[str, float]) -> None:
+def _most(rule: str, most: float, values: Mapping[str, float]) -> None:
     for key, value in values.items():
         if not value <= most:
             _refuse(rule, key, value)

@@ -56,7 +56,6 @@ def write(folder: Path, params: Params, problem: Problem, inner: Inner) -> None:
     content = {MODEL: save(dict(params)), ABOUT: (json.dumps(about, indent=1) + "\n").encode()}
     for name, data in content.items():
         beside = folder / f".{name}.part"
-        beside.unlink(missing_ok=True)
         sync_file(beside, data, 0o600)
         beside.replace(folder / name)
     sync(folder)

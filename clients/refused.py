@@ -37,12 +37,13 @@ def reason(code: str, rule: str = "") -> str:
     return f"refused: {code}{f' ({rule})' if rule else ''}: {CODES[code]}"
 
 
-def code_of(text: str) -> str:
-    """The code in such a text, as the server counts it; `node-failed` for any other text.
+def code_of(text: str | None) -> str:
+    """The code in such a text, as the server counts it; `node-failed` for any other, or none.
 
-    >>> code_of(reason("policy", "max-clip")), code_of("Traceback ...")
-    ('node-policy', 'node-failed')
+    >>> code_of(reason("policy", "max-clip")), code_of("Traceback ..."), code_of(None)
+    ('node-policy', 'node-failed', 'node-failed')
     """
+    text = text or ""
     word = text.removeprefix("refused: ").split(":")[0].split(" ")[0]
     return f"node-{word}" if text.startswith("refused: ") and word in CODES else "node-failed"
 

@@ -100,7 +100,10 @@ def read_fields(given: Mapping[str, Any]) -> Facts:
         )
         if not good:
             raise ConfigError(f"facts: {name} = {value!r:.100} is of another type")
-    facts = Facts(**{n: tuple(v) if isinstance(v, list) else v for n, v in given.items()})
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
+    }
+    facts = Facts(**values)
     numbers = np.array([*facts.mean, *facts.spread, facts.centre, facts.scale])
     wrong = {
         "task": facts.task not in ("classification", "regression"),

@@ -14,6 +14,7 @@ from torch import Tensor
 
 import clients.app as honest
 from clients import memory, wire
+from clients.contribution import contribution
 from experiments.attack.attacks import Attack, Rows
 from experiments.attack.poison import poisoned
 from fedmeta import config, loop, seeding
@@ -77,9 +78,9 @@ def app_of(plan: Plan) -> ClientApp:
         others = users[~np.isin(users, bad)]
         good = wire.Sum(order.chunk, {}, 0.0, 0, [], "")
         if len(others):
-            good = honest.contribution(problem, theta, others, order, store)
+            good = contribution(problem, theta, others, order, store)
         # Colluders know each other's updates, those of other chunks too.
-        every = honest.contribution(theirs, theta, bad, order, store)
+        every = contribution(theirs, theta, bad, order, store)
         random = seeding.generator(problem.config.run.seed, "attack", order.round)
         sent = _sent(plan.attack, every.total, len(cohort), random)
         there = bad[~np.isin(bad, every.failed)]

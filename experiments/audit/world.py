@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clients.app import contribution
+from clients.contribution import contribution
 from clients.wire import Order, Sum
 from fedmeta import loop
 from fedmeta.config import Config, flatten, parse

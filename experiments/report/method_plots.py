@@ -1,6 +1,8 @@
 """Which method, and is the difference real: gains and paired differences with intervals."""
 
-from experiments.report.parts import Plot, Series
+from typing import Any
+
+from experiments.report.parts import Number, Plot, Series
 from experiments.report.runs import Runs
 from experiments.report.scores import Reference, adapting, intervals, same_users
 from fedmeta.statistics import gain
@@ -11,19 +13,22 @@ def over_one_model(runs: Runs, over: Reference | str) -> Plot:
     title = "Gain over one model for all"
     if isinstance(over, str):
         return Plot("gain", title, missing=f"No gain can be shown: {over}.")
-    names, means, lows, highs = [], [], [], []
+    names: list[str] = []
+    means: list[Number] = []
+    lows: list[Number] = []
+    highs: list[Number] = []
     for member in adapting(runs):
         values = gain(runs.unit.metric, over.values, member.scores[..., -1])
-        mean, low, high = intervals(values[..., None], runs.resamples)
+        found = intervals(values[..., None], runs.resamples)
         names.append(member.label)
-        means += runs.unit.of(mean)
-        lows += runs.unit.of(low)
-        highs += runs.unit.of(high)
+        for column, figure in zip((means, lows, highs), found, strict=True):
+            column += runs.unit.of(figure)
     if not names:
         return Plot("gain", title, missing="No method here personalizes.")
     order = sorted(range(len(names)), key=lambda at: means[at] or 0.0)
-    picked = [[column[at] for at in order] for column in (means, names, lows, highs)]
-    series = Series("gain", *picked, kind="forest", tone=0, hidden=True)
+    mean, low, high = ([column[at] for at in order] for column in (means, lows, highs))
+    named = [names[at] for at in order]
+    series = Series("gain", mean, named, low, high, kind="forest", tone=0, hidden=True)
     return Plot(
         "gain",
         title,
@@ -74,14 +79,14 @@ def differences(runs: Runs) -> Plot:
     )
 
 
-def pairs(runs: Runs) -> list[dict[str, object]]:
+def pairs(runs: Runs) -> list[dict[str, Any]]:
     """The paired differences of a comparison, or the same of several runs; empty if unpaired."""
     if runs.content:
-        known: list[dict[str, object]] = runs.content["pairs"]
+        known: list[dict[str, Any]] = runs.content["pairs"]
         return known
     if same_users(runs):
         return []
-    found: list[dict[str, object]] = []
+    found: list[dict[str, Any]] = []
     for at, a in enumerate(runs.members):
         for b in runs.members[at + 1 :]:
             values = gain(runs.unit.metric, b.scores[..., -1], a.scores[..., -1])

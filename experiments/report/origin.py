@@ -3,7 +3,7 @@
 import json
 import shlex
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,15 @@ from fedmeta.config import Config, flatten
 def command(kind: str, folder: Path, content: Mapping[str, Any]) -> str:
     """What repeats a result, given its ``config.toml``."""
     plan = _plan(folder)
-    words = {
+    found: dict[str, Callable[[], list[str]]] = {
         "summary": lambda: ["simulate", "config.toml"],
         "compare": lambda: _compare(plan, content),
         "frontier": lambda: ["frontier", "config.toml", *_listed(plan)],
         "attack": lambda: _attack(plan, content),
         "audit": lambda: ["audit", "config.toml", *content.get("asked", [])],
         "sweep": lambda: _sweep(folder, content),
-    }[kind]()
+    }
+    words = found[kind]()
     return shlex.join(["fedmeta", *words])
 
 

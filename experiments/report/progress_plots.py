@@ -52,7 +52,9 @@ def _line(runs: Runs, member: Member, key: str, at: int) -> Series:
     mean, low, high = (
         runs.unit.of([float(how(by_round[r])) for r in x]) for how in (np.mean, min, max)
     )
-    return Series(member.label, x, mean, *((low, high) if len(runs.seeds) > 1 else ()), tone=at)
+    if len(runs.seeds) == 1:
+        return Series(member.label, x, mean, tone=at)
+    return Series(member.label, x, mean, low, high, tone=at)
 
 
 def over_shots(runs: Runs) -> Plot:

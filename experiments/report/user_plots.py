@@ -50,7 +50,7 @@ def ranks(count: int, most: int) -> list[int]:
     """At most so many places out of a sorted list, evenly spaced, both ends among them."""
     if count <= most:
         return list(range(count))
-    return np.linspace(0, count - 1, most).round().astype(int).tolist()
+    return [round(float(place)) for place in np.linspace(0, count - 1, most)]
 
 
 def _bars(values: Values) -> list[Series]:

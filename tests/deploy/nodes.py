@@ -10,7 +10,7 @@ import pandas as pd
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 
-from clients import wire
+from clients import ledger, wire
 from clients.app import app as client_app
 from experiments.backends.grid import LocalGrid
 from fedmeta.cohort import Trial
@@ -33,6 +33,14 @@ SMALL: dict[str, Any] = {
     "evaluation": {"every": 1, "shots": "0,4", "tune": False, "bootstrap": 100},
     "run": {"backend": "inline", "seed": 3},
 }
+
+
+PRIVATE: dict[str, dict[str, Any]] = {
+    "example": {"privacy": {"unit": "example", "noise-multiplier": 1.0},
+                "method": {"name": "reptile"}},
+    "local": {"privacy": {"unit": "user", "mechanism": "local", "noise-multiplier": 4.0}},
+}  # fmt: skip
+"""Runs whose users pay for what they send."""
 
 
 def table(users: int = USERS, examples: int = 12, seed: int = 0) -> pd.DataFrame:
@@ -203,3 +211,19 @@ def one(tmp: Path, **sections: Any) -> One:
     problem = simulated(tmp, **sections)
     files = divided(tmp)
     return One(problem, NodeGrid(tmp, files, config(**sections)), next(iter(files)))
+
+
+def train(node: One, number: int = 1) -> Message:
+    """What it says to the order of a round."""
+    order = wire.Order(number, 0, [7], clip=node.problem.privacy.clip)
+    return node.reply(node.message(MessageType.TRAIN, order))
+
+
+def charged(node: One) -> int:
+    """Releases that its ledger holds."""
+    return sum(ledger.history(node.folder, node.name).values())
+
+
+def why(reply: Message) -> str:
+    """The reason of an error; empty if it has none."""
+    return reply.error.reason or ""

@@ -6,36 +6,38 @@ from typing import Any
 import pytest
 from flwr.app import MessageType
 
-import clients.contribution
 import clients.node
 import clients.own_data
-from clients import answers, charging, wire
+from clients import answers, charging, own_model, policy, wire
+from fedmeta import backbones, evaluation, facts, loop
+from fedmeta.data import own
 from tests.deploy.nodes import CANARY, One, one, said
 
 KINDS = (wire.HELLO, MessageType.TRAIN, MessageType.EVALUATE, wire.PERSONALIZE)
 ERRORS: list[BaseException] = [
-    kind(f"{CANARY} in the way")
-    for kind in (
+    *(kind(f"{CANARY} in the way")
+     for kind in (
         ValueError, TypeError, KeyError, IndexError, RuntimeError, OSError, MemoryError,
         ZeroDivisionError, ArithmeticError, AssertionError, AttributeError, ImportError,
         NameError, NotImplementedError, RecursionError, StopIteration, TimeoutError,
         ConnectionError, UserWarning,
-    )
-] + [UnicodeDecodeError("utf-8", CANARY.encode(), 0, 1, CANARY)]  # fmt: skip
+    )),
+    UnicodeDecodeError("utf-8", CANARY.encode(), 0, 1, CANARY),
+]  # fmt: skip
 PLACES: list[tuple[Any, str, tuple[str, ...]]] = [
-    (clients.node.policy, "read", KINDS),
-    (clients.node.facts, "read_fields", KINDS),
+    (policy, "read", KINDS),
+    (facts, "read_fields", KINDS),
     (clients.node, "raw_of", KINDS),
-    (clients.node.own, "own", KINDS),
-    (clients.own_data.backbones, "features", KINDS),
+    (own, "own", KINDS),
+    (backbones, "features", KINDS),
     (clients.own_data, "populate", KINDS),
     (clients.node, "initial", KINDS[1:]),
     (charging, "admitted", KINDS[1:2]),
-    (clients.contribution.loop, "prepared", KINDS[1:2]),
+    (loop, "prepared", KINDS[1:2]),
     (answers, "keep", KINDS[1:2]),
-    (clients.node.evaluation, "evaluate", KINDS[2:3]),
-    (clients.node.own_model, "make", KINDS[3:]),
-    (clients.node.own_model, "write", KINDS[3:]),
+    (evaluation, "evaluate", KINDS[2:3]),
+    (own_model, "make", KINDS[3:]),
+    (own_model, "write", KINDS[3:]),
 ]
 """Where it goes wrong: in reading, encoding, charging, computing, keeping."""
 

@@ -14,11 +14,13 @@ from flwr.app import Context, Message, RecordDict
 from clients.app import app
 from experiments.backends.inline import InlineGrid
 from experiments.deploy import link, node, processes, runs, server
+from experiments.deploy.errors import ProcessError
 from experiments.deploy.layout import Deployment
 from experiments.running import simulate
 from experiments.summary import summarize
 from fedmeta.config import Config, flatten
 from fedmeta.problem import build
+from strategies import checkpoint
 from strategies.app import Outcome, make_app
 from tests.deploy import worlds
 
@@ -112,7 +114,9 @@ class Dying(InlineGrid):
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterator[Message]:
         for message in messages:
-            (user,) = message.content.config_records["order"]["users"]  # type: ignore[misc]
+            users = message.content.config_records["order"]["users"]
+            assert isinstance(users, list)
+            (user,) = users
             late = int(message.metadata.group_id or 0) > self._after
             if not (late and user in self._dead and message.metadata.message_type == "train"):
                 yield from super().send_and_receive([message])
@@ -187,9 +191,9 @@ def test_a_killed_superlink_costs_at_most_a_round(world: World, tmp_path: Path) 
     plan, number = worlds.begun(deployment, world.config, "resumed")
     worlds.until(lambda: len(worlds.rounds_of(plan)) >= 1, 600)
     _kill(deployment, "superlink")
-    saved = max(runs.checkpoint.rounds(plan.folder / "checkpoints"))
+    saved = max(checkpoint.rounds(plan.folder / "checkpoints"))
     assert len(worlds.rounds_of(plan)) - saved <= 1
-    with pytest.raises(runs.ProcessError, match="--resume resumed"):
+    with pytest.raises(ProcessError, match="--resume resumed"):
         worlds.ended(deployment, plan, number)
     server.start(deployment, worlds.quiet)
     server.register(deployment, worlds.quiet)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import grpc
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL
 from flwr.proto.fleet_pb2 import ActivateNodeRequest, PullMessagesRequest
 from flwr.proto.node_pb2 import Node
@@ -71,7 +72,7 @@ class Stranger(NamedTuple):
 
     address: str
     root: bytes
-    known: certificates.ec.EllipticCurvePrivateKey
+    known: ec.EllipticCurvePrivateKey
     nodes: dict[str, int]
 
 
@@ -86,7 +87,7 @@ def stranger(world: World) -> Stranger:
     )
 
 
-def _activate(key: certificates.ec.EllipticCurvePrivateKey) -> ActivateNodeRequest:
+def _activate(key: ec.EllipticCurvePrivateKey) -> ActivateNodeRequest:
     public = public_key_to_bytes(key.public_key())
     return ActivateNodeRequest(public_key=public, heartbeat_interval=HEARTBEAT_DEFAULT_INTERVAL)
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flwr.app import Message, MessageType
@@ -125,7 +126,8 @@ def test_a_dead_node_costs_its_user_alone(tmp_path: Path) -> None:
     assert [event.users for event in runs[0].history] == [2, 2]
     assert [event.failed for event in runs[0].history] == [1, 1]
     # The two others alone, from the beginning.
-    two = table()[lambda rows: rows["user"] != names[0]]
+    every = table()
+    two = every[every["user"] != names[0]]
     rest = NodeGrid(tmp_path / "rest", divided(tmp_path / "two", two), given)
     alone = deployed.run(rest, given, facts_of(problem), tmp_path / "alone", 4, patience=1)
     assert weights_sha256(runs[0].last) == weights_sha256(alone.last)
@@ -194,7 +196,7 @@ def test_a_run_goes_on_under_its_own_roster(tmp_path: Path) -> None:
 
 
 def test_noise_of_a_server_is_never_the_same(tmp_path: Path) -> None:
-    private = {"privacy": {"unit": "user", "noise-multiplier": 0.5}}
+    private: dict[str, Any] = {"privacy": {"unit": "user", "noise-multiplier": 0.5}}
     problem = simulated(tmp_path, **private)
     runs = [
         deployed_run(

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from clients import app as honest
+from clients.contribution import contribution
 from clients.wire import Order
 from experiments.attack import client, poison
 from experiments.attack.attacks import ATTACKS, BOOST, FLIP, HUGE, NOISE, SCALE, deviation
@@ -37,7 +37,7 @@ def after_one_round(given: Problem, plan: Plan, folder: Path) -> Params:
     rows = {}
     for user in cohort.tolist():
         source = client._apart(theirs if user in bad else given)
-        rows[user] = honest.contribution(source, theta, np.array([user]), order, folder).total
+        rows[user] = contribution(source, theta, np.array([user]), order, folder).total
     names = sorted(name for name in theta)
     flat = {u: np.concatenate([r[n].ravel() for n in names]) for u, r in rows.items()}
     if plan.attack.sends is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from clients.disk import sync_file
 from experiments import artifacts
 from experiments.running import simulate
 from fedmeta.config import ConfigError
@@ -27,7 +28,7 @@ def test_a_disk_that_takes_no_checkpoint_ends_the_run_and_loses_nothing(
     """The message names the folder and what is saved, and the run goes on once there is room."""
     given = sets(method__name="fedper", federation__rounds=6)
     assert fedmeta("simulate", *given, "--out", "whole").code == 0
-    real, left = checkpoint.sync_file, 7
+    left = 7
 
     def full(path: Path, content: bytes) -> None:
         nonlocal left
@@ -35,7 +36,7 @@ def test_a_disk_that_takes_no_checkpoint_ends_the_run_and_loses_nothing(
         if left < 0:
             path.write_bytes(content[: len(content) // 2])
             raise OSError(error, os.strerror(error))
-        real(path, content)
+        sync_file(path, content)
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "sync_file", full)

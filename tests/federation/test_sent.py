@@ -9,6 +9,7 @@ from flwr.clientapp import ClientApp
 
 import clients.app
 from clients import wire
+from clients.contribution import contribution
 from fedmeta.methods import METHODS
 from fedmeta.params import OWN, SHARE
 from fedmeta.problem import Problem, initial
@@ -172,10 +173,9 @@ def test_words_and_rules_agree(name: str) -> None:
 
 def test_a_method_that_leaks_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above can fail: a client that sends what its user owns."""
-    real = clients.app.contribution
 
     def leaky(*args: object) -> wire.Sum:
-        found = real(*args)  # type: ignore[arg-type]
+        found = contribution(*args)  # type: ignore[arg-type]
         some = next(iter(found.total.values()))
         return found._replace(total={**found.total, "own/output.bias": some})
 

@@ -10,6 +10,7 @@ from flwr.clientapp import ClientApp
 
 import clients.app
 from clients import wire
+from clients.contribution import contribution
 from fedmeta import cohort
 from fedmeta.config import ConfigError, parse
 from fedmeta.privacy.refusals import in_the_clear
@@ -50,7 +51,7 @@ def test_under_local_noise_a_failure_and_an_order_change_nothing(
 
     def reply(clip: float) -> wire.Sum:
         order = wire.Order(1, 0, users.tolist(), clip=clip)
-        return clients.app.contribution(run, theta, users, order, tmp_path)
+        return contribution(run, theta, users, order, tmp_path)
 
     told = reply(run.privacy.clip)
     for clip in (0.0, 1e9):

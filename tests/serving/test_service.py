@@ -38,10 +38,10 @@ async def client(
     app = make_app(seen.opened, personal.backbone_of(seen.opened), store, limits)
     lifespan: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     told: asyncio.Queue[Any] = asyncio.Queue()
-    running = asyncio.create_task(app({"type": "lifespan", "state": {}}, lifespan.get, told.put))
+    running = asyncio.ensure_future(app({"type": "lifespan", "state": {}}, lifespan.get, told.put))
     await lifespan.put({"type": "lifespan.startup"})
     assert (await told.get())["type"] == "lifespan.startup.complete"
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as asking:
         yield asking
     await lifespan.put({"type": "lifespan.shutdown"})
