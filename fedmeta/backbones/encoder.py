@@ -48,18 +48,16 @@ def encode(
 ) -> Features:
     """Embeddings ``(texts, D)``, each of Euclidean length one, in the order of the texts.
 
-    A text's embedding does not depend on the other texts, beyond rounding: tokens that pad a
-    batch are masked, and there is no dropout. ``output`` is `mean` or `cls`, the first token.
+    A text's embedding does not depend on the others, beyond rounding: padding is masked, and there
+    is no dropout. ``output`` is `mean` or `cls`, the first token.
 
     Raises:
-        BackboneError: the folder's model cannot be loaded, is no encoder, or takes fewer
-            tokens than ``max_length``.
+        BackboneError: the model cannot be loaded, is no encoder, or takes fewer tokens.
     """
-    model, tokenizer = load(folder, max_length, layers)
-    found = embed(texts, model.to(device), tokenizer, max_length, batch, progress, output)
-    if not len(found):
+    if not texts:
         raise BackboneError("there are no texts to encode, expected at least one")
-    return found
+    model, tokenizer = load(folder, max_length, layers)
+    return embed(texts, model.to(device), tokenizer, max_length, batch, progress, output)
 
 
 def embed(
@@ -71,7 +69,7 @@ def embed(
     progress: Progress | None = None,
     output: str = "mean",
 ) -> Features:
-    """:func:`encode` with a model that is loaded, on the device where it is."""
+    """:func:`encode` with a model that is loaded, where it is."""
     out = np.empty((len(texts), 0), dtype=np.float32)
     for rows, hidden, mask in _batches(texts, model, tokenizer, max_length, batch, progress):
         vectors = pooled(hidden, mask, output).cpu().numpy()
@@ -98,7 +96,7 @@ def token_vectors(
     import torch
 
     model, tokenizer = load(folder, max_length, layers)
-    model = model.to(device)
+    model.to(device)
     for rows, hidden, mask in _batches(texts, model, tokenizer, max_length, batch, progress):
         vectors = torch.nn.functional.normalize(hidden, dim=-1) * mask.unsqueeze(-1)
         yield rows, vectors.half().cpu().numpy()
@@ -106,8 +104,7 @@ def token_vectors(
 
 def numbers(texts: Sequence[str], folder: Path, max_length: int) -> Features:
     """The numbers of the texts' tokens ``(texts, longest)``, as float32; -1 is padding."""
-    tokenizer = _tokenizer(folder)
-    found = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
+    found = _tokenizer(folder)(list(texts), truncation=True, max_length=max_length)["input_ids"]
     out = np.full((len(texts), max(map(len, found))), -1.0, dtype=np.float32)
     for row, ids in zip(out, found, strict=True):
         row[: len(ids)] = ids
@@ -167,7 +164,7 @@ def load(
     """The encoder of a folder, in float32 and without dropout, and its tokenizer.
 
     Args:
-        folder: what ``save_pretrained`` of model and tokenizer wrote to.
+        folder: what ``save_pretrained`` of model and tokenizer wrote.
         max_length: tokens that it has to take.
         layers: how many of its layers are kept; 0: all.
         attention: `eager` for attention that is written out, which can be differentiated twice.

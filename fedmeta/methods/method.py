@@ -124,42 +124,34 @@ class Method:
         defaults: its settings where the config leaves them open.
         sends: which of the server's parameters a user sends, by name; the wire is checked for it.
         beside: prefixes of the names of what leaves beside them (counts, sums).
-        keeps: what stays with the user, in words.
-        newcomer: how a user who was not in training is handled, in words.
+        keeps, newcomer: what stays with the user, and how a new one is handled, in words.
         cost: bytes and gradients in comparison with FedAvg, in words.
-        splits: whether training needs disjoint support and query sets; a method that does not
-            trains on all examples of a user.
+        splits: whether training parts support and query; otherwise on all examples of a user.
         general: whether its un-adapted model is made to be used as it is, as one model for all.
         start: all that the server holds, from a :class:`Setup`; None: the head.
         own: what a newcomer owns before his first round, from the server's parameters.
         predict: logits of the query where they are not the head's at the adapted parameters.
         finish: ``(mean contribution, server's parameters) -> mean contribution`` to step by.
         statistics: prefixes of what the server moves by just what ``finish`` gives.
-        generator: how the server makes what each training user is sent; None: all are sent the
-            server's parameters. What users return is then not summed before the server has it.
+        generator: how the server makes what each training user is sent, and is returned one by
+            one; None: all are sent the server's parameters.
         reports: figures of an adapted user that are reported beside his scores, by name.
-        plain: whether it needs the weights themselves (a rate for each, their norms, their
-            products), which rules out the dual form of the first layer.
-        plain_training: whether training alone does: users descend on the query, say; a newcomer,
-            who adapts from the server's parameters on the support set, has the dual form.
+        plain: whether it needs the weights themselves (rates, norms, products): no dual form.
+        plain_training: whether training alone does, where users descend on the query, say.
         embeds: whether it asks for what the trunk makes: no dual form where there is no trunk.
         batches: whether it can take minibatches.
-        needs: what it cannot do without: `trunk` (a layer before the output layer), `output` (an
-            output layer that is not zero at first), `classes`, `domains`, `public` (examples
-            without labels that all may see), `key` (a number of the user's own to draw by),
-            `names` (that a class number means the same to every user).
+        needs: what it cannot do without: `trunk` (before the output layer), `output` (that is not
+            zero at first), `classes`, `domains`, `public` (examples without labels that all may
+            see), `key` (a number to draw by), `names` (classes that mean the same to every user).
         block: of which parameters its inner loop moves some alone, those; None: of all.
-        moves: whether ``head.adapt`` may keep its inner loop from some parameters; not where all
-            are in its formulas.
+        moves: whether ``head.adapt`` may keep its inner loop from some parameters.
         makes: what it makes a user's output layer of, which is then none of the head's: `proto`
             or `ridge`, the heads that need such a method; empty: it is learned.
         head: the only head it works with, which `head.name = auto` then takes; None: any.
-        private: what a training user sends under example-level privacy, where his examples can be
-            met through noised gradients alone (:mod:`fedmeta.privacy.noisy`); None: it cannot.
-        weighs: whether the weight of a user depends on his data: the sum of weights then tells of
-            him too.
-        shares: where it weighs, the least and the most that a user's share can be: a server
-            refuses others.
+        private: what a training user sends under example-level privacy, through noised gradients
+            alone (:mod:`fedmeta.privacy.noisy`); None: it cannot.
+        weighs: whether a user's weight depends on his data: the sum of weights then tells of him.
+        shares: where it weighs, the least and the most share of a user; a server refuses others.
         proximal: whether the inner loop is held near theta with weight ``method.mu``.
         ignores: settings of every inner loop that it does not read, of :data:`INNER_LOOP`.
         personalizes: whether ``adapt`` does anything.

@@ -185,40 +185,6 @@ def test_krum_follows_a_crowd_that_is_larger_than_f() -> None:
     assert float(RULES["krum"].apply(rows, 2).max()) == 1e9
 
 
-def test_those_who_want_the_same_are_left_out() -> None:
-    """Users of lengths like all others', whom no bound and no middle of coordinates tells apart."""
-    random = np.random.default_rng(0)
-    rows = torch.from_numpy(random.normal(size=(20, 200)))
-    shared = torch.from_numpy(random.normal(size=200))
-    rows[16:] = 0.8 * rows[16:] + 0.6 * shared
-    honest = rows[:16].mean(0)
-
-    def drift(name: str) -> float:
-        found = RULES[name].apply(bounded(rows, 1.0), 4) - honest
-        return float(found @ shared / shared.square().sum())
-
-    assert drift("dissimilar") < 0.02
-    assert min(drift(name) for name in RULES if name not in ("dissimilar", "krum")) > 0.05
-    nothing = torch.zeros(5, 3, dtype=torch.float64)
-    assert torch.equal(RULES["dissimilar"].apply(nothing, 1), nothing[0])
-
-
-def test_the_largest_array_is_compared() -> None:
-    random = np.random.default_rng(0)
-    wide, other = (torch.from_numpy(random.normal(size=(9, d))) for d in (12, 5))
-    wide[7:] = wide[6]  # alike there, unlike in the rest
-    rows = {"a": 9.0 * other, "b": wide.reshape(9, 3, 4)}
-    settings = RobustConfig(rule="dissimilar", byzantine=2, norm_bound=0.0)
-    flat = torch.cat([rows["a"], wide], 1)
-    likes = [max(cosine(wide[i].tolist(), wide[j].tolist()) for j in range(9) if j != i)
-             for i in range(9)]  # fmt: skip
-    kept = sorted(range(9), key=lambda i: likes[i])[:5]
-    assert 7 not in kept
-    found = aggregate(settings, rows)
-    np.testing.assert_allclose(found["a"].numpy(), flat[kept, :5].mean(0).numpy())
-    np.testing.assert_allclose(found["b"].flatten().numpy(), flat[kept, 5:].mean(0).numpy())
-
-
 @pytest.mark.parametrize("rule", [name for name in RULES if name != "dissimilar"])
 def test_parameters_are_one_vector(rule: str) -> None:
     flat = updates(11, 7)

@@ -21,15 +21,15 @@ GIVEN: dict[str, Any] = TINY | {"method.name": "fedavg-ft"}
 
 @pytest.fixture(autouse=True)
 def _settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    for name, value in (("WANDB_MODE", "offline"), ("MLFLOW_ALLOW_FILE_STORE", "true")):
+        monkeypatch.setenv(name, value)
     for name in ("MLFLOW_TRACKING_URI", "WANDB_API_KEY", "WANDB_DIR", "WANDB_PROJECT"):
         monkeypatch.delenv(name, raising=False)
 
 
 def _run(folder: Path, track: str, **more: Any) -> Run:
-    changed = {key.replace("__", "."): value for key, value in more.items()}
-    return simulate(parse(GIVEN | {"run.track": track} | changed), folder)
+    changed = {key.replace("__", "."): v for key, v in more.items()} | {"run.track": track}
+    return simulate(parse(GIVEN | changed), folder)
 
 
 def _valid(run: Run) -> dict[int, float]:
@@ -216,12 +216,11 @@ def test_a_tracker_that_fails_ends_no_run(
 
 def test_a_run_that_fails_is_told_to_have(monkeypatch: pytest.MonkeyPatch) -> None:
     _broken(monkeypatch, "")
-    from experiments import running
 
     def fail(*_: object) -> None:
         raise ClientError("no client")
 
-    monkeypatch.setattr(running, "summarize", fail)
+    monkeypatch.setattr("experiments.running.summarize", fail)
     with pytest.raises(ClientError):
         _run(Path("run"), "broken")
     assert LAST[-1].calls[-1] == "close False"

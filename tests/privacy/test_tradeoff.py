@@ -39,7 +39,8 @@ def likeliest(m: int, guessed: int, right: int, mu: float) -> float:
         b_eq=[1.0],
         bounds=(0, 1),
     )
-    assert solved.success and solved.fun is not None
+    assert solved.success
+    assert solved.fun is not None
     return float(-solved.fun)
 
 
