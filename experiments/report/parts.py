@@ -1,9 +1,12 @@
 """What a page is made of: plots, tables and facts, without a word on how they are drawn."""
 
-from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from __future__ import annotations
 
-from fedmeta.metrics import METRICS, Metric
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+if TYPE_CHECKING:  # which takes seconds to import
+    from fedmeta.metrics import Metric
 
 Number = float | None
 Tone = int | Literal["helped", "same", "hurt", "faint"]
@@ -165,6 +168,8 @@ class Unit(NamedTuple):
 
 def unit_of(measure: str) -> Unit:
     """The unit of a measure by its name in artefacts."""
+    from fedmeta.metrics import METRICS
+
     return Unit(next(metric for metric in METRICS.values() if metric.name == measure))
 
 

@@ -4,10 +4,9 @@ import pytest
 import torch
 
 from fedmeta.cohort import contribute
-from fedmeta.heads import HEADS
 from fedmeta.inner import Inner
 from fedmeta.methods import METHODS
-from tests.engine.cases import INNERS, model_of, tasks, theta_of
+from tests.engine.cases import INNERS, VECTOR_HEADS, model_of, tasks, theta_of
 
 EVEN = ((4, 3), (4, 2))
 """Users without padding, whose minibatches are slices."""
@@ -15,7 +14,7 @@ EVEN = ((4, 3), (4, 2))
 
 @pytest.mark.parametrize("sizes", [EVEN, ((4, 3), (1, 5), (7, 1))])
 @pytest.mark.parametrize("inner", [INNERS["full"], INNERS["minibatch"], Inner(0.5, 1, batch=2)])
-@pytest.mark.parametrize("head", [h for h in HEADS if model_of(h).head.tail is not None])
+@pytest.mark.parametrize("head", [h for h in VECTOR_HEADS if model_of(h).head.tail is not None])
 @pytest.mark.parametrize("name", ["reptile", "fomaml"])
 def test_in_place(name: str, head: str, inner: Inner, sizes: tuple[tuple[int, int], ...]) -> None:
     model, task = model_of(head), tasks(2, sizes)

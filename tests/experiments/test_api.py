@@ -143,7 +143,7 @@ def test_frontier(tmp_path: Path) -> None:
     )
     assert set(found.users["method"]) == {"fedavg", "local"}
     assert "epsilon" in found._repr_html_()
-    assert len(found.plot_frontier().axes) == 3
+    assert len(found.plot_frontier().axes) == 4  # the last is the audit's
 
 
 def test_imported_when_asked_for() -> None:

@@ -45,7 +45,7 @@ def on(fedmeta: Call, path: Path | str, **values: Any) -> Result:
         ({"federation__round": 3}, ["'federation.round'", "did you mean 'federation.rounds'"]),
         ({"federation__rounds": -1}, ["federation.rounds = -1", "greater than or equal to 0"]),
         ({"method__name": "mamml"}, ["method.name = 'mamml'", "maml", "reptile"]),
-        ({"head__name": "deep"}, ["head.name = 'deep'", "'scale-shift' or 'mmoe'"]),
+        ({"head__name": "deep"}, ["head.name = 'deep'", "'gru' or 'encoder'"]),
         ({"backbone__name": "bert"}, ["'bert'"]),
         ({"backbone__name": "identity"}, ["identity", "hashing"]),
         ({"backbone__name": "nobody/no-such-model"}, ["nobody/no-such-model", "online"]),

@@ -16,7 +16,7 @@ from tests.experiments.runs import TINY
 def config(**values: object) -> Config:
     given = {key.replace("__", ".").replace("_", "-"): v for key, v in values.items()}
     usual = {"privacy.unit": "user", "privacy.noise-multiplier": 1.0, "method.name": "reptile"}
-    return parse(TINY | usual | {"privacy.delta": 1e-3} | given)
+    return parse(TINY | usual | {"privacy.delta": 1e-4} | given)
 
 
 def test_cost_noise_and_heads() -> None:

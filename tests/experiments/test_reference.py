@@ -16,6 +16,11 @@ from tests.experiments.runs import Result, sets
 
 FILES = sorted(CONFIGS.glob("*.toml"))
 assert FILES
+FAST = [
+    pytest.param(path, marks=pytest.mark.slow if path.stem == "shakespeare" else ())
+    for path in FILES
+]
+"""A recurrent network takes minutes, even in two rounds."""
 
 
 def test_page() -> None:
@@ -38,7 +43,7 @@ def test_config_parses(path: Path) -> None:
     assert read(path).data.source == values["data"]["source"]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FAST, ids=lambda path: path.stem)
 def test_config_runs(
     path: Path, request: pytest.FixtureRequest, fedmeta: Callable[..., Result]
 ) -> None:

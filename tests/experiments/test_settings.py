@@ -115,7 +115,7 @@ def test_the_last_set_wins() -> None:
         ("data.alpha=0.0", ["data.alpha = 0.0", "greater than 0"]),
         ("data.heterogeneity=1.5", ["data.heterogeneity = 1.5", "less than or equal to 1"]),
         ("evaluation.tune=1", ["evaluation.tune = 1", "boolean"]),
-        ("head.name=transformer", ["head.name = 'transformer'", "'scale-shift' or 'mmoe'"]),
+        ("head.name=transformer", ["head.name = 'transformer'", "'gru' or 'encoder'"]),
         ("run.backend=threads", ["run.backend = 'threads'", "'ray' or 'inline'"]),
         ("data.support=[1, 2]", ["data.support = [1, 2]", "integer"]),
         ("data.support={a = 1}", ["unknown config key 'data.support.a'"]),

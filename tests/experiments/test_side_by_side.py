@@ -14,6 +14,8 @@ from strategies.errors import ClientError
 from strategies.events import Event, Listener, RoundDone, ignore
 from tests.experiments.test_resume import results, settings
 
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # Ray's files and processes
+
 METHODS = ("local", "fedavg", "fedper")
 
 
@@ -75,8 +77,12 @@ def test_a_run_that_kills_its_workers_ends_with_a_reason(
 ) -> None:
     monkeypatch.setattr(side_by_side, "TRIES", 1)
 
+    struck = False
+
     def listen(event: Event) -> None:
-        if isinstance(event, RoundDone) and event.round < 5:
+        nonlocal struck
+        if isinstance(event, RoundDone) and not struck:
+            struck = True
             kill_a_runner()
 
     with pytest.raises(ClientError, match="1 workers died"):

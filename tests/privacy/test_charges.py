@@ -31,10 +31,10 @@ USER = {"method.name": "reptile", "privacy.unit": "user", "privacy.noise-multipl
 
 
 def config(*parts: dict[str, Any]) -> Config:
-    return parse(TINY | {"privacy.delta": 1e-3} | {k: v for part in parts for k, v in part.items()})
+    return parse(TINY | {"privacy.delta": 1e-4} | {k: v for part in parts for k, v in part.items()})
 
 
-def spent(folder: Path, user: str, delta: float = 1e-3) -> float:
+def spent(folder: Path, user: str, delta: float = 1e-4) -> float:
     return epsilon(ledger.total(ledger.history(folder, user)), delta)
 
 
