@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from flwr.app import Context, Message
 
-from clients import answers, charging, ledger, limits, memory, own_model, policy, wire
+from clients import answers, charging, limits, memory, own_model, policy, scores, wire
 from clients.contribution import contribution, one_thread
 from clients.home import Home, alone, home_of, note, run_folder
 from clients.ledger import Budget, LedgerError
@@ -103,6 +103,7 @@ def train(message: Message, home: Home, asked: Asked) -> Message:
     before = answers.look_up(folder / "answers", order.round, request)
     if before is not None:
         return wire.sum_reply(message, _to(order, before))
+    scores.check_untold(home, asked.policy, asked.config.privacy.unit)
     budget = _budget(asked)
     fresh = chance is not None
     there = charging.admitted(problem, theta, ME, order.round, home.folder, fresh, budget)
@@ -120,7 +121,7 @@ def train(message: Message, home: Home, asked: Asked) -> Message:
 
 def evaluate(message: Message, home: Home, asked: Asked) -> Message:
     """The scores of the user after each of the order's trials."""
-    _check_scores(home, asked)
+    scores.tell(home, asked.policy, asked.config.privacy.unit, asked.run)
     order, theta, _ = _order(message, asked)
     problem = _problem(home, asked, TEST)
     _check_shapes(problem, theta, {}, training=False)
@@ -128,8 +129,8 @@ def evaluate(message: Message, home: Home, asked: Asked) -> Message:
         cohort.Trial(replace(problem.adapt, rate=rate, steps=steps), shots)
         for rate, steps, shots in zip(order.rates, order.steps, order.shots, strict=True)
     ]
-    scores = evaluation.evaluate(problem, theta, ME, trials)
-    return wire.scores_reply(message, order.users, scores)
+    found = evaluation.evaluate(problem, theta, ME, trials)
+    return wire.scores_reply(message, order.users, found)
 
 
 def personalize(message: Message, home: Home, asked: Asked) -> Message:
@@ -205,15 +206,6 @@ def _check_shapes(problem: Problem, theta: Params, made: Params, training: bool)
             )  # fmt: skip
         if not all(bool(v.isfinite().all()) for v in found.values() if v.is_floating_point()):
             raise RefusedError("shape", "parameters are not finite")
-
-
-def _check_scores(home: Home, asked: Asked) -> None:
-    """Scores of a user whose training is protected would tell of his data past the noise."""
-    if not asked.policy.tell_scores:
-        raise RefusedError("policy", "scores are asked for", "tell-scores")
-    trained = (run_folder(home, asked.run) / "answers").exists()
-    if asked.config.privacy.unit != "off" and (trained or ledger.history(home.folder, home.name)):
-        raise RefusedError("policy", "scores of a user whose training is protected", "tell-scores")
 
 
 def _budget(asked: Asked) -> Budget:

@@ -60,6 +60,9 @@ class Policy(Section):
         True, description="tell the number of examples, in runs without privacy"
     )
     tell_scores: bool = Field(True, description="tell scores on held-out examples when asked")
+    train_after_scores: bool = Field(
+        False, description="train under privacy though scores were told, which are in no epsilon"
+    )
     test_noise: bool = Field(
         False, description="accept noise from the run's seed, which hides nothing: for tests"
     )

@@ -75,9 +75,17 @@ def test_scores_are_told_only_where_the_owner_allows_it(tmp_path: Path) -> None:
 
 def test_no_scores_of_who_trains_under_privacy(tmp_path: Path) -> None:
     private = one(tmp_path, **EXAMPLE)
-    assert private.reply(private.message(MessageType.EVALUATE)).has_content()
     assert private.reply(private.message(MessageType.TRAIN)).has_content()
     assert "(tell-scores)" in why(private.reply(private.message(MessageType.EVALUATE)))
+
+
+def test_no_training_under_privacy_of_whose_scores_were_told(tmp_path: Path) -> None:
+    """A server could have asked as often as it liked, with parameters of its making."""
+    private = one(tmp_path, **EXAMPLE)
+    assert private.reply(private.message(MessageType.EVALUATE)).has_content()
+    assert "(train-after-scores)" in why(private.reply(private.message(MessageType.TRAIN)))
+    private.grid.allow(private.name, "test-noise = true\ntrain-after-scores = true")
+    assert private.reply(private.message(MessageType.TRAIN)).has_content()
 
 
 def test_a_policy_that_is_not_understood_lets_nothing_pass(tmp_path: Path) -> None:
