@@ -20,7 +20,7 @@ def test_one_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["version"] == __version__
     told = [line for line in project["classifiers"] if line.startswith("Programming Language")]
-    assert told[1:] == [f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13)]
+    assert told[1:] == ["Programming Language :: Python :: 3.11"]  # what the tests were run with
 
 
 def _command(words: str, **more: str) -> str:

@@ -40,6 +40,9 @@ SMALL = (
 )  # fmt: skip
 """Put behind what trains, so that it takes a second."""
 
+LONGER = ("privacy", "devices", "notebooks", "tracking", "report")
+"""Pages whose commands take more than a few seconds: run with the slow tests, parsed in all."""
+
 SHOWN = [page for page in PAGES if blocks(page)]
 
 
@@ -107,7 +110,11 @@ def _run(block: Block, names: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -
             subprocess.run(["bash", "-euc", text], check=True, timeout=60)
 
 
-@pytest.mark.parametrize("page", SHOWN, ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=pytest.mark.slow if page.stem in LONGER else ()) for page in SHOWN],
+    ids=lambda page: page.stem,
+)
 def test_page(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names: dict[str, Any] = {"__name__": page.stem}
     for block in blocks(page):

@@ -41,6 +41,7 @@ def test_the_reference_figure_of_a_linear_head() -> None:
     assert command.over_clip(given, plan(given, 500), 1925) == pytest.approx(0.8775, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_no_data_are_needed_where_users_are_given() -> None:
     given = config(data__source="nowhere.csv", federation__users_per_round=50)
     found = command.query(given, users=500)

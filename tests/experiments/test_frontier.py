@@ -87,6 +87,7 @@ def test_a_frontier(fedmeta: Callable[..., Result]) -> None:
     assert private["weights_sha256"] != alone["weights_sha256"]
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_was_left_and_may_grow(fedmeta: Callable[..., Result]) -> None:
     axes = ("--methods", "reptile", "--mechanisms", "user/gaussian", "--json", "--canaries", "0")
     whole = fedmeta("frontier", *small(), *axes, "--epsilons", "2").json

@@ -17,10 +17,10 @@ from tests.experiments.runs import Result, sets
 FILES = sorted(CONFIGS.glob("*.toml"))
 assert FILES
 FAST = [
-    pytest.param(path, marks=pytest.mark.slow if path.stem == "shakespeare" else ())
+    pytest.param(path, marks=pytest.mark.slow if path.stem in ("omniglot", "shakespeare") else ())
     for path in FILES
 ]
-"""A recurrent network takes minutes, even in two rounds."""
+"""Whole models take long, even in two rounds."""
 
 
 def test_page() -> None:

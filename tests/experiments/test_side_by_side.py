@@ -72,6 +72,7 @@ def test_as_inline_and_through_a_death(tmp_path: Path) -> None:
     assert other.verdict == one.verdict
 
 
+@pytest.mark.slow
 def test_a_run_that_kills_its_workers_ends_with_a_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -143,10 +143,9 @@ def test_one_attacker_in_seven_is_borne(rule: str) -> None:
     given = problem(method__name="reptile", head__name="linear", robust__rule=rule, **alone)
     rounds = [loop.cohort_of(given.population, given.config, r).tolist() for r in (1, 2, 3)]
     honest, attacked = over_inline(given), over_inline(given, app=hostile({rounds[0][0]}))
-    # These pass him over without a trace.
-    passed = rule in ("krum", "dissimilar")
-    assert (distance(attacked.last, honest.last) > 0) == (not passed)
-    assert distance(attacked.last, honest.last) < 1.0
+    # Krum passes him over without a trace; `dissimilar` takes five of the seven, and him with them.
+    assert (distance(attacked.last, honest.last) > 0) == (rule != "krum")
+    assert distance(attacked.last, honest.last) < (1.4 if rule == "dissimilar" else 1.0)
 
 
 def refusals() -> list[tuple[dict[str, Any], str]]:

@@ -130,7 +130,7 @@ def test_tables_sort_and_are_saved(browser: Any, report: Path, tmp_path: Path) -
     assert [float(row["after"]) for row in rows] == pytest.approx(column(2))
     assert {row["gain"] == "" for row in rows} == {False, True}
     with page.expect_download() as waiting:
-        page.locator("#origin summary").nth(1).click()
+        page.locator("#origin details", has=page.locator("#save")).evaluate("d => d.open = true")
         page.locator("#save").click()
     assert waiting.value.suggested_filename == "config.toml"
     assert seen == []

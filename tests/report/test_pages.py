@@ -92,6 +92,7 @@ def test_plots_are_figures_of_plotly(compared: Path) -> None:
             graph.Figure(figure)
 
 
+@pytest.mark.slow
 def test_pictures_and_latex_for_papers(compared: Path, tmp_path: Path, fedmeta: Call) -> None:
     shown = fedmeta("report", compared, "--out", tmp_path / "one.html", "--plots")
     assert shown.code == 0, shown.err
