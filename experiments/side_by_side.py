@@ -17,6 +17,7 @@ from experiments.backends import open_backend
 from experiments.found import Run
 from experiments.running import run_on
 from fedmeta.config import Config
+from fedmeta.methods import METHODS
 from fedmeta.problem import build
 from fedmeta.sections.run import RunConfig
 from strategies.errors import ClientError
@@ -71,7 +72,7 @@ def ended(
 
     Args:
         settings: where to run; the same for all jobs.
-        jobs: what to run; the order in which they are begun.
+        jobs: what to run. Side by side those that take long are begun first.
         listeners: gives a listener for the run of a label.
         began: when the command did, by ``time.perf_counter``.
         backbone_s: seconds that features took, which with those of the workers' start are noted
@@ -147,6 +148,12 @@ class Runner:
         return peak_rss_mb()
 
 
+def _dear(job: Job) -> bool:
+    """Whether the run's method has no dual form, which makes most runs cheap."""
+    method = METHODS[job.config.method.name]
+    return method.plain or method.plain_training
+
+
 class _Under(NamedTuple):
     """A run that is under way: its number and job, the worker, and how many died of it, and 1."""
 
@@ -169,7 +176,8 @@ def _side_by_side(
 
     gpus = 1.0 / workers_for(settings.workers) if settings.device.startswith("cuda") else 0.0
     tell = [listeners(job.label) for job in jobs]
-    waiting = deque(enumerate(jobs))
+    # The dear ones first, so that none of them is left to one worker at the end.
+    waiting = deque(sorted(enumerate(jobs), key=lambda one: not _dear(one[1])))
     with pool(client_app, settings.workers, gpus, settings.memory_limit, Runner) as workers:
         first = _paid(began, backbone_s)
         idle, under = list(workers.actors), {}
