@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from experiments import artifacts
 from experiments.clock import set_target
 from experiments.found import Comparison, Row, Run
+from experiments.jobs import Job
 from experiments.running import Encoded, prepare
 from experiments.selection import ALL, PLAN, Selection, select, with_method
-from experiments.side_by_side import Job, ended
+from experiments.side_by_side import ended
 from experiments.verdict import Scores, verdict
 from fedmeta import unread
 from fedmeta.config import Config, ConfigError, flatten

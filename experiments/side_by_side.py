@@ -9,44 +9,24 @@ from its last checkpoint on another one.
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from clients.app import app as client_app
 from experiments.backends import open_backend
 from experiments.found import Run
+from experiments.jobs import EXPECTED, Job
 from experiments.running import run_on
-from fedmeta.config import Config
 from fedmeta.methods import METHODS
 from fedmeta.problem import build
 from fedmeta.sections.run import RunConfig
 from strategies.errors import ClientError
-from strategies.events import Event, Listener
+from strategies.events import Listener
 
 TRIES = 2
 """Workers on which a run may die."""
 
 POLL = 0.5
 """Seconds between looks at the progress."""
-
-EXPECTED = (ValueError, ClientError)
-"""How a run may end that is no fault of ours; it ends no other run."""
-
-
-class Job(NamedTuple):
-    """A run that is to be made.
-
-    Attributes:
-        label: what it is called while it runs.
-        config: what to run.
-        folder: where its artefacts go.
-        resume: whether it goes on with what is in the folder.
-    """
-
-    label: str
-    config: Config
-    folder: Path
-    resume: bool = False
 
 
 class Ended(NamedTuple):
@@ -106,48 +86,6 @@ def _paid(began: float, backbone_s: float) -> dict[str, float]:
     return {"backbone_s": backbone_s, "startup_s": time.perf_counter() - began - backbone_s}
 
 
-class Runner:
-    """A Ray actor that makes whole runs; another of its threads tells how far it is."""
-
-    def __init__(self, _app: Any, memory_mb: int = 0) -> None:
-        """See :class:`experiments.backends.ray_pool.Worker`, of which it has the limits."""
-        from experiments.backends.ray_pool import limit
-
-        limit(memory_mb)
-        self._events: deque[Event] = deque()
-
-    def make(self, job: Job, timings: dict[str, float]) -> Run | Exception:
-        """The run, without its problem, which no process needs to be told."""
-        import torch
-
-        from experiments.backends.inline import InlineGrid
-
-        torch.set_num_threads(1)
-        self._events.clear()
-        try:
-            run = run_on(
-                lambda run_config: InlineGrid(client_app, run_config),
-                job.config,
-                job.folder,
-                self._events.append,
-                timings,
-                job.resume,
-            )
-        except EXPECTED as error:
-            return error
-        return run._replace(outcome=run.outcome._replace(problem=None))  # type: ignore[arg-type]
-
-    def events(self) -> list[Event]:
-        """What has happened since it was last asked."""
-        return [self._events.popleft() for _ in range(len(self._events))]
-
-    def memory_mb(self) -> float:
-        """Peak resident memory of the actor's process."""
-        from experiments.memory import peak_rss_mb
-
-        return peak_rss_mb()
-
-
 def _dear(job: Job) -> bool:
     """Whether the run's method has no dual form, which makes most runs cheap."""
     method = METHODS[job.config.method.name]
@@ -172,12 +110,13 @@ def _side_by_side(
 ) -> Iterator[Ended]:
     import ray
 
-    from experiments.backends.ray_pool import pool, workers_for
+    from experiments.backends.ray_pool import gpus_of, pool
+    from experiments.ray_runner import Runner
 
-    gpus = 1.0 / workers_for(settings.workers) if settings.device.startswith("cuda") else 0.0
     tell = [listeners(job.label) for job in jobs]
     # The dear ones first, so that none of them is left to one worker at the end.
     waiting = deque(sorted(enumerate(jobs), key=lambda one: not _dear(one[1])))
+    gpus = gpus_of(settings)
     with pool(client_app, settings.workers, gpus, settings.memory_limit, Runner) as workers:
         first = _paid(began, backbone_s)
         idle, under = list(workers.actors), {}

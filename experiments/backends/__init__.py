@@ -37,8 +37,7 @@ def open_backend(settings: RunConfig, app: ClientApp) -> Iterator[MakeGrid]:
         yield lambda run_config: InlineGrid(app, run_config)
         return
     from experiments.backends.ray_grid import RayGrid
-    from experiments.backends.ray_pool import pool, workers_for
+    from experiments.backends.ray_pool import gpus_of, pool
 
-    gpus = 1.0 / workers_for(settings.workers) if settings.device.startswith("cuda") else 0.0
-    with pool(app, settings.workers, gpus, settings.memory_limit) as workers:
+    with pool(app, settings.workers, gpus_of(settings), settings.memory_limit) as workers:
         yield lambda run_config: RayGrid(workers, run_config)

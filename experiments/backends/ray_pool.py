@@ -14,6 +14,7 @@ from clients.wire import META
 from experiments.backends.serve import reply_to
 from experiments.memory import peak_rss_mb
 from fedmeta.config import ConfigError
+from fedmeta.sections.run import RunConfig
 
 PATIENCE = 120.0
 """Seconds to wait for all actors to start."""
@@ -81,6 +82,11 @@ def workers_for(requested: int) -> int:
             f" expected at most {cpus}, or 0 for all"
         )
     return requested or cpus
+
+
+def gpus_of(settings: RunConfig) -> float:
+    """The share of a GPU that each actor has."""
+    return 1.0 / workers_for(settings.workers) if settings.device.startswith("cuda") else 0.0
 
 
 @contextmanager

@@ -19,9 +19,10 @@ from experiments.frontier.asked import Asked, label
 from experiments.frontier.cells import Cell, Cells, LeftOut, cells
 from experiments.frontier.evidence import audits
 from experiments.frontier.figures import figures
+from experiments.jobs import Job
 from experiments.running import Encoded, prepare
 from experiments.selection import with_method
-from experiments.side_by_side import Job, ended
+from experiments.side_by_side import ended
 from fedmeta import unread
 from fedmeta.config import Config
 from fedmeta.data.store import UserStore
