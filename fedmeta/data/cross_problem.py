@@ -113,8 +113,8 @@ def _without_the_last(raws: Sequence[Raw]) -> tuple[list[Raw], list[int]]:
     met = {last.items[item] for item in np.unique(last.item).tolist()}
     given, lost = [], []
     for raw in others:
-        again = not isinstance(raw.items, np.ndarray) and np.array([t in met for t in raw.items])
-        keep = np.ones(len(raw.item), dtype=bool) if again is False else ~again[raw.item]
+        texts = [] if isinstance(raw.items, np.ndarray) else raw.items
+        keep = ~np.isin(raw.item, [n for n, text in enumerate(texts) if text in met])
         if not keep.any():
             raise DataError(
                 f"data.problems: all texts of {raw.name} are in {last.name}, the problem that is"
