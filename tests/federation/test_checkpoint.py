@@ -35,7 +35,7 @@ def progress(number: int) -> Progress:
     }
     history = [RoundDone(r, 9, 50, r % 2, 0.1 * r, None if r % 2 else 0.5) for r in range(1, 4)]
     privacy = {"below": torch.randn(2, generator=random_)}
-    trust = Trust((0.5, 1.5 * number), {3: 1}, {7: number + 2})
+    trust = Trust((0.5, 1.5 * number), {3: 1}, {7: number + 2}, (2.5, 0.25))
     state = ServerState(number, meta, outer, privacy)
     return Progress(state, (0.1 + number, number, best), history, trust)
 
