@@ -73,6 +73,18 @@ def test_an_honest_run_refuses_nobody_and_is_what_it_was() -> None:
     assert weights_sha256(over_inline(loose).last) == weights_sha256(outcome.last)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["maml", "maml-pp", "lg-fedavg"])
+def test_few_users_who_train_for_long_refuse_nobody(name: str) -> None:
+    """Eight users, one by one, until their contributions are next to nothing."""
+    given = small(
+        method__name=name, federation__users_per_round=8, federation__rounds=80,
+        evaluation__every=80,
+    )  # fmt: skip
+    nobody = {"replies": {}, "quarantined": 0, "rounds_not_counted": 0}
+    assert refused(over_inline(given)) == nobody
+
+
 def test_strikes_lead_to_quarantine() -> None:
     """A user who is asked every round is bad three times, sits out two, and comes back."""
     given = small(federation__rounds=8, federation__users_per_round=10**6, validation__quarantine=2)
