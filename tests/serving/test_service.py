@@ -17,6 +17,7 @@ from experiments.serving.heads import Head
 from experiments.serving.limits import Limits, Rates, Refusal
 from experiments.serving.service import make_app
 from experiments.serving.store import HeadStore
+from experiments.serving.tokens import Tokens
 from tests.serving.worlds import World, able, world
 
 USUAL = Limits()
@@ -33,9 +34,10 @@ def filled(seen: World, anns: Head, folder: Path, names: Sequence[str]) -> HeadS
 
 @asynccontextmanager
 async def client(
-    seen: World, store: HeadStore, limits: Limits = USUAL
+    seen: World, store: HeadStore, limits: Limits = USUAL, known: Tokens | None = None
 ) -> AsyncIterator[httpx.AsyncClient]:
-    app = make_app(seen.opened, personal.backbone_of(seen.opened), store, limits)
+    backbone = personal.backbone_of(seen.opened)
+    app = make_app(seen.opened, backbone, store, limits, tokens=known)
     lifespan: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     told: asyncio.Queue[Any] = asyncio.Queue()
     running = asyncio.ensure_future(app({"type": "lifespan", "state": {}}, lifespan.get, told.put))
