@@ -9,7 +9,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from experiments.deploy import flower, server
+from experiments.deploy import flower, processes, server
 from experiments.deploy.layout import Deployment
 from experiments.running import simulate
 from tests.deploy import worlds
@@ -26,7 +26,7 @@ def _over_http() -> None:
 
     def wait(deployment: Deployment, started: object, patience: float = 60.0) -> None:
         port = deployment.control_port
-        worlds.until(lambda: server.processes.listens("127.0.0.1", port), patience)
+        worlds.until(lambda: processes.listens("127.0.0.1", port), patience)
 
     flower.superlink = one_port
     server.wait = wait

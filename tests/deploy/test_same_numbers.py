@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 
 from experiments import settings
 from experiments.deploy.layout import Deployment
-from experiments.running import Run, simulate
+from experiments.found import Run
+from experiments.running import simulate
 from tests.deploy import worlds
 from tests.engine.cases import distance
 
