@@ -72,11 +72,8 @@ def _privacy(runs: Runs) -> Plot:
         f" 95 % bootstrap intervals over {whom}. Epsilon of each run alone; runs without a claim"
         " are not in it."
     )
-    other = [m.label for m, claim in claims if claim and claim["extrapolated"]]
-    if other:
-        caption += (
-            f" Extrapolated to a larger deployment, users here have less: {', '.join(other)}."
-        )
+    if other := ", ".join(m.label for m, claim in claims if claim and claim["extrapolated"]):
+        caption += f" Extrapolated to a larger deployment, users here have less: {other}."
     return Plot(key, title, caption, "epsilon", runs.unit.axis, {"": series})
 
 

@@ -26,8 +26,9 @@ class Following:
     """The trackers of one run that have not failed yet, and what became of the others."""
 
     def __init__(self, guarded: bool = False) -> None:
-        """``guarded``: who takes part is protected, so that no count of users is told: it has no
-        noise, and trackers are often other people's machines.
+        """``guarded``: who takes part is protected, and no count of users is told.
+
+        Counts have no noise, and trackers are often on machines of others.
         """
         self.guarded = guarded
         self.trackers: dict[str, Tracker] = {}
@@ -73,9 +74,8 @@ class Following:
         figures = dict(numbers(told))
         for name in SECRET if self.guarded else ():
             figures.pop(name, None)
-        if (
-            figures.get("privacy/extrapolated") and "privacy/epsilon" in figures
-        ):  # so that nobody takes it for this run's
+        # So that nobody takes it for that of the users of this run.
+        if figures.get("privacy/extrapolated") and "privacy/epsilon" in figures:
             figures["privacy/epsilon_extrapolated"] = figures.pop("privacy/epsilon")
         ended = Ended(figures, texts, [folder / name for name in FILES])
         self._all(lambda tracker: tracker.result(ended))
