@@ -165,6 +165,11 @@ class MethodConfig(Section):
     pseudo_weight: NonNegative = Field(
         0.5, description="`damstf`: weight of the pseudo-labelled examples together"
     )
+    adversary: NonNegative = Field(
+        0.01,
+        description="`damstf`: weight of the classifier of domains that the trunk works against,"
+        " where users have domains; 0: none",
+    )
     public_examples: Count = Field(64, description="`fedmd`: size of the public set")
     digest_steps: Natural = Field(10, description="`fedmd`: steps towards the consensus")
     digest_rate: NonNegative = Field(
