@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.report.parts import Plot, Series
 from experiments.report.runs import Member, Runs
-from experiments.report.scores import intervals
+from experiments.report.scores import intervals, shown
 
 MOST = 300
 """Most points of a line over rounds."""
@@ -18,9 +18,10 @@ def over_rounds(runs: Runs) -> Plot:
     title = "Over rounds"
     views: dict[str, list[Series]] = {}
     for key, name in (("valid", "mean over users"), ("valid_worst", "worst tenth of the users")):
-        lines = [_line(runs, member, key, at) for at, member in enumerate(runs.members)]
-        if there := [line for line in lines if line.x]:
-            views[name] = there
+        for whom, members in shown(runs).items():
+            lines = [_line(runs, member, key, at) for at, member in enumerate(members)]
+            if there := [line for line in lines if line.x]:
+                views[", ".join(filter(None, (name, whom)))] = there
     if not views:
         return Plot("rounds", title, missing="No method here trains in rounds.")
     k, several = runs.members[0].shots[-1], len(runs.seeds) > 1
@@ -33,7 +34,11 @@ def over_rounds(runs: Runs) -> Plot:
         " steps, at the evaluated rounds."
         + (f" Bars: range over {len(runs.seeds)} seeds." if several else " One seed, no interval.")
         + (f" Not in it, since they have no rounds: {', '.join(quiet)}." if quiet else "")
-        + ("" if len(views) > 1 else " These rounds did not keep the worst tenth (older runs)."),
+        + (
+            ""
+            if any(name.startswith("worst") for name in views)
+            else " These rounds did not keep the worst tenth (older runs)."
+        ),
         "round",
         runs.unit.axis,
         views,
@@ -59,10 +64,17 @@ def _line(runs: Runs, member: Member, key: str, at: int) -> Series:
 
 def over_shots(runs: Runs) -> Plot:
     """The measure of test users by the number of examples they adapt on, with intervals."""
-    lines = []
-    for at, member in enumerate(runs.members):
-        mean, low, high = map(runs.unit.of, intervals(member.scores, runs.resamples))
-        lines.append(Series(member.label, member.shots, mean, low, high, tone=at))
+    found = {
+        member.label: [runs.unit.of(one) for one in intervals(member.scores, runs.resamples)]
+        for member in runs.members
+    }
+    views = {
+        whom: [
+            Series(member.label, member.shots, *found[member.label], tone=at)
+            for at, member in enumerate(members)
+        ]
+        for whom, members in shown(runs).items()
+    }
     users, seeds = len(runs.members[0].users), len(runs.seeds)
     return Plot(
         "curve",
@@ -72,7 +84,7 @@ def over_shots(runs: Runs) -> Plot:
         + (f" and {seeds} seeds." if seeds > 1 else ", one seed."),
         "K, examples to adapt on",
         runs.unit.axis,
-        {"": lines},
+        views,
     )
 
 
