@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.report.parts import Plot, Series
 from experiments.report.runs import Member, Runs
-from experiments.report.scores import intervals, shown
+from experiments.report.scores import BEST, LINES, intervals, shown
 
 MOST = 300
 """Most points of a line over rounds."""
@@ -33,6 +33,7 @@ def over_rounds(runs: Runs) -> Plot:
         f"{valid:,} validation users after adaptation on {k} examples with the default rate and"
         " steps, at the evaluated rounds."
         + (f" Bars: range over {len(runs.seeds)} seeds." if several else " One seed, no interval.")
+        + BEST * (len(runs.members) > LINES)
         + (f" Not in it, since they have no rounds: {', '.join(quiet)}." if quiet else "")
         + (
             ""
@@ -81,7 +82,8 @@ def over_shots(runs: Runs) -> Plot:
         "Adaptation curve",
         f"{users:,} test users whom training has not seen, all points scored on the same examples"
         " of a user. 95 % bootstrap intervals over users"
-        + (f" and {seeds} seeds." if seeds > 1 else ", one seed."),
+        + (f" and {seeds} seeds." if seeds > 1 else ", one seed.")
+        + BEST * (len(runs.members) > LINES),
         "K, examples to adapt on",
         runs.unit.axis,
         views,

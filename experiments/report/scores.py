@@ -13,6 +13,7 @@ from fedmeta.statistics import gain
 
 LINES = len(COLOURS)
 """Most lines in a picture that are told apart at a glance."""
+BEST = " Best: for validation users."
 
 
 class Reference(NamedTuple):
@@ -104,7 +105,8 @@ def gains(runs: Runs, member: Member, over: Reference) -> Values:
 def shown(runs: Runs) -> dict[str, list[Member]]:
     """Whose lines a picture holds, by the name of its view: of many first the best, then all.
 
-    The best are those of validation users; with them stand what gains are over and `local`.
+    The best are those of validation users, as :data:`BEST` tells; with them stand what gains are
+    over and `local`.
     """
     if len(runs.members) <= LINES:
         return {"": runs.members}
@@ -115,7 +117,7 @@ def shown(runs: Runs) -> dict[str, list[Member]]:
     rest.sort(key=lambda m: sign * m.valid if m.valid == m.valid else -np.inf, reverse=True)
     best = rest[: LINES - len(fixed)]
     names = " and ".join(member.label for member in fixed)
-    first = f"the best {len(best)} for validation users" + (f", {names}" if names else "")
+    first = f"best {len(best)}" + (f", {names}" if names else "")
     return {first: best + fixed, f"all {len(runs.members)}": runs.members}
 
 
