@@ -65,15 +65,12 @@ def _line(runs: Runs, member: Member, key: str, at: int) -> Series:
 
 def over_shots(runs: Runs) -> Plot:
     """The measure of test users by the number of examples they adapt on, with intervals."""
-    found = {
-        member.label: [runs.unit.of(one) for one in intervals(member.scores, runs.resamples)]
-        for member in runs.members
-    }
+    found: dict[str, Series] = {}
+    for member in runs.members:
+        mean, low, high = map(runs.unit.of, intervals(member.scores, runs.resamples))
+        found[member.label] = Series(member.label, member.shots, mean, low, high)
     views = {
-        whom: [
-            Series(member.label, member.shots, *found[member.label], tone=at)
-            for at, member in enumerate(members)
-        ]
+        whom: [found[member.label]._replace(tone=at) for at, member in enumerate(members)]
         for whom, members in shown(runs).items()
     }
     users, seeds = len(runs.members[0].users), len(runs.seeds)
