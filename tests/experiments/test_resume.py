@@ -56,8 +56,9 @@ def results(folder: Path) -> dict[str, object]:
         for path in sorted((folder / "memory").rglob("*.safetensors"))
     }
     return {
-        "summary": {k: v for k, v in summary.items() if k not in ("speed", "backend")},
+        "weights": summary["weights_sha256"],
         "model": (folder / "model.safetensors").read_bytes(),
+        "best": summary["best_round"],
         "users": pq.read_table(folder / "users.parquet").to_pylist(),
         "rounds": [{k: v for k, v in line.items() if k != "seconds"} for line in rounds],
         "memory": memory,
