@@ -86,7 +86,7 @@ def rows(
 
 def measured(config: Config, row: Row, users: int) -> dict[str, Any]:
     """The figures of one way to personalize."""
-    problem = build(parse({**flatten(config), **row.sets}))
+    problem = build(parse({**flatten(config), "method.name": "local", **row.sets}))
     store = problem.population.store
     folder = backbones.folder_of(store, problem.config.backbone)
     if not folder or not store.classes:

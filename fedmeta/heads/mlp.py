@@ -28,7 +28,9 @@ def mlp(
 
     def init(generator: torch.Generator) -> dict[str, Tensor]:
         def drawn(columns: int) -> Tensor:
-            return torch.randn(hidden, columns, generator=generator) * (2.0 / hidden) ** 0.5
+            normal = torch.randn(hidden, columns, generator=generator)
+            weights: Tensor = normal * (2.0 / hidden) ** 0.5
+            return weights
 
         out = {"hidden.weight": drawn(features), "hidden.bias": torch.zeros(hidden)}
         for layer in deeper:
@@ -46,7 +48,8 @@ def mlp(
     def logits(params: Params, x: Tensor) -> Tensor:
         return params["output.weight"] @ embed(params, x) + params["output.bias"][:, None]
 
-    tail = Tail("hidden", *(partial(one, deeper) for one in (_forward, _backward, _rectified)))
+    forward, backward = partial(_forward, deeper), partial(_backward, deeper)
+    tail = Tail("hidden", forward, backward, partial(_rectified, deeper))
     return Head("mlp", init, logits, embed, tail)
 
 
