@@ -8,6 +8,7 @@ from fedmeta.heads import HEADS, Given
 from fedmeta.learner import Model
 from fedmeta.losses import LOSSES
 from fedmeta.methods import METHODS
+from fedmeta.privacy.clipping import by_examples, by_factors
 from fedmeta.sections.method import HeadConfig
 from tests.engine.cases import FEATURES, HIDDEN, INNERS, OUTPUTS, distance, tasks, theta_of
 
@@ -46,4 +47,16 @@ def test_both_forms_agree(name: str, kind: str) -> None:
         for dual in (True, False)
     )
     assert any("hidden2" in name and value.abs().max() > 1e-3 for name, value in expected.items())
+    assert distance(found, expected) < 1e-11
+
+
+def test_examples_are_clipped_as_one_by_one() -> None:
+    """The norm under example-level privacy is over all hidden layers."""
+    model, task = deep("classification"), tasks(4)
+    theta = theta_of(METHODS["maml"], model, 3)
+    users = len(task.support.weight)
+    each = {name: value.expand(users, *value.shape) for name, value in theta.items()}
+    found, expected = (
+        way(model, each, task.support, 0.1, lambda name: True) for way in (by_factors, by_examples)
+    )
     assert distance(found, expected) < 1e-11
