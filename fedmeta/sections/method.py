@@ -32,6 +32,7 @@ class HeadConfig(Section):
         " `conv3.*,output.*`; auto: what the method does",
     )
     hidden: Count = Field(64, description="hidden units; `mmoe`: those of all experts together")
+    depth: Count = Field(1, description="`mlp`: hidden layers")
     experts: Count = Field(4, description="`mmoe`: experts")
     width: Natural = Field(
         64, description="`ph-transformer`: width of the layer; 0: that of the features"
