@@ -145,7 +145,9 @@ def personalize(message: Message, home: Home, asked: Asked) -> Message:
     if problem.method.own is not None:
         mine, last = run_folder(home, asked.run) / "own", order.round + 1
         owned = memory.load(mine, [home.name], last, problem.method.own(theta))
-    own_model.write(home.folder, own_model.make(problem, theta, inner, owned), problem, inner)
+    made = own_model.make(problem, theta, inner, owned)
+    content = own_model.packed(problem, theta, made, asked.facts.backbone, home.name, inner)
+    own_model.write(home.folder / own_model.FILE, content)
     return wire.done_reply(message)
 
 

@@ -1,20 +1,20 @@
 """What a run leaves with its user: his personal model, made on all of his examples, on his disk."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save
 
 from clients.disk import sync, sync_file
-from fedmeta import loop, personal, tasks
+from fedmeta import head_file, loop, personal, tasks
+from fedmeta.backbones import live
+from fedmeta.head_file import Model
 from fedmeta.inner import Inner
 from fedmeta.problem import Problem
 from fedmeta.types import Params
 
-MODEL, ABOUT = "head.safetensors", "head.json"
+FILE = "head.safetensors"
 
 
 def make(problem: Problem, theta: Params, inner: Inner, own: Params) -> dict[str, torch.Tensor]:
@@ -35,30 +35,35 @@ def make(problem: Problem, theta: Params, inner: Inner, own: Params) -> dict[str
     return {name: value[0].contiguous().clone() for name, value in made.items()}
 
 
-def write(folder: Path, params: Params, problem: Problem, inner: Inner) -> None:
-    """Write the model and what it is; the old ones or the new ones are there, whole.
+def write(path: Path, content: bytes) -> None:
+    """Write the file of the model; the old one or the new one is there, whole.
 
     Raises:
         OSError: the disk is full or broken.
     """
-    store, units = problem.population.store, problem.population.units
-    about = {
-        "method": problem.method.name,
-        "head": problem.config.head.name,
-        "backbone": problem.config.backbone.name,
-        "classes": list(store.classes),
-        "examples": len(store.item),
-        "rate": inner.rate,
-        "steps": inner.steps,
-        "centre": units.centre,
-        "scale": units.scale,
-    }
-    content = {MODEL: save(dict(params)), ABOUT: (json.dumps(about, indent=1) + "\n").encode()}
-    for name, data in content.items():
-        beside = folder / f".{name}.part"
-        sync_file(beside, data, 0o600)
-        beside.replace(folder / name)
-    sync(folder)
+    beside = path.with_name(f".{path.name}.part")
+    sync_file(beside, content, 0o600)
+    beside.replace(path)
+    sync(path.parent)
+
+
+def packed(
+    problem: Problem, theta: Params, params: Params, backbone: str, user: str, inner: Inner
+) -> bytes:
+    """The model as `fedmeta predict` and `serve` take it, with the run of these parameters.
+
+    Args:
+        problem: with the user alone.
+        theta: what he was sent.
+        params: what :func:`make` has made.
+        backbone: the encoder of the run.
+        user: his name, of which a hash is in the file.
+        inner: how he has adapted.
+    """
+    sha256 = live.sha256_of(backbone, problem.config.backbone)
+    of = Model(problem.method, head_file.weights_sha256(theta), backbone, sha256)
+    store = problem.population.store
+    return head_file.packed(params, of, store.classes, user, len(store.item), inner)
 
 
 def descent(problem: Problem, rate: float, steps: int) -> Inner:

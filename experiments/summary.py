@@ -1,21 +1,18 @@
 """``summary.json``: what one run has shown, in figures."""
 
-import hashlib
 import importlib.metadata
 import platform
 from collections import Counter
 from typing import Any
 
-import numpy as np
-
 from experiments.clock import clock_figures, target_figures
 from fedmeta import generation, public
+from fedmeta.head_file import weights_sha256 as weights_sha256
 from fedmeta.methods import Method
 from fedmeta.metrics import METRICS
 from fedmeta.privacy import claim
 from fedmeta.problem import Problem
 from fedmeta.statistics import achieved_share, describe, gain, hurt_share, interval
-from fedmeta.types import Params
 from strategies.app import Outcome
 from strategies.errors import ClientError
 
@@ -23,16 +20,6 @@ PACKAGES = ("torch", "flwr", "ray", "transformers", "numpy")
 
 NO_GAIN = "no gain is shown"
 """How the note of a method begins whose start is not made to be used as it is."""
-
-
-def weights_sha256(params: Params) -> str:
-    """Digest of parameters: names, shapes, dtypes and bits, in the order of the names."""
-    digest = hashlib.sha256()
-    for name in sorted(params):
-        array = np.ascontiguousarray(params[name].cpu().numpy())
-        digest.update(f"{name}:{array.dtype}:{array.shape};".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
 
 
 def versions() -> dict[str, str]:

@@ -83,7 +83,7 @@ def collect(
                     raise ClientError(message_error(reply))
                 why = why or message_error(reply)
                 continue
-            users, values = check_scores(problem, trials, reply, asked, str(round_number))
+            users, values = check_scores(problem, trials, reply, asked, str(round_number), real)
         except RefusedError as error:
             why = why or str(error)
             continue
@@ -129,9 +129,17 @@ def worst(problem: Problem, judged: Judged, mean: float | None) -> float | None:
 
 
 def check_scores(
-    problem: Problem, trials: int, reply: Message, asked: dict[int, Asked], group: str
+    problem: Problem,
+    trials: int,
+    reply: Message,
+    asked: dict[int, Asked],
+    group: str,
+    real: bool = False,
 ) -> tuple[list[int], NDArray[np.floating]]:
     """Users and their scores ``(trials, columns, users)``, of the node that was asked for them.
+
+    The error of a simulated user who diverges is no number, and tells of him. A ``real`` node's
+    has to be one: it would be the mean of all.
 
     Raises:
         RefusedError: it is not what was asked for.
@@ -157,7 +165,7 @@ def check_scores(
     # What decides between rounds: an accuracy is never NaN, an error is where a user diverges.
     measure = values[:, 0]
     inside = (measure >= 0) & (measure <= 1) if metric.name == "accuracy" else ~(measure < 0)
-    if not inside.all():
+    if not inside.all() or (real and not np.isfinite(measure).all()):
         raise RefusedError("score", f"{metric.name} out of range")
     del asked[chunk]
     return users, values

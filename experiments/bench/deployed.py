@@ -20,6 +20,7 @@ from experiments.bench import empty_app
 from experiments.deploy import demo, layout, link, processes, runs, setup, shipped
 from experiments.deploy.layout import Deployment
 from fedmeta import facts
+from strategies.events import RoundDone
 
 NODES = empty_app.NODES + 2
 """One to validate and one to test."""
@@ -54,7 +55,8 @@ def rows(
             given = facts.read(deployment.folder / runs.FACTS)
             plan = runs.plan(deployment, config, given, "bench")
             number = runs.begin(deployment, plan, say)
-            ours = [event.seconds for event in runs.follow(deployment, plan, number)]
+            events = runs.follow(deployment, plan, number)
+            ours = [event.seconds for event in events if isinstance(event, RoundDone)]
         yield {
             "nodes": empty_app.NODES,
             "rounds": empty_app.ROUNDS,

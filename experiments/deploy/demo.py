@@ -7,7 +7,7 @@ included, all processes that were started are ended before the command returns.
 import signal
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from experiments import settings
-from experiments.deploy import layout, node, processes, running, runs, server, setup
+from experiments.deploy import layout, node, processes, running, runs, server, setup, warm
 from experiments.deploy.errors import DeployError
 from experiments.deploy.layout import Deployment
 from experiments.deploy.server import Tell
@@ -59,27 +59,31 @@ def demo(
             nodes=tuple(f"user{number:02d}" for number in range(1, nodes + 1)),
         )
         config = settings.read(None, [*SMALL, f"federation.rounds={rounds}", *sets])
-        setup.init(deployment)
-        given = scatter(config, deployment, folder / "users")
-        with up(deployment, folder / "users", tell):
-            plan = runs.plan(deployment, given, facts.read(deployment.folder / runs.FACTS), "demo")
-            return running.run(deployment, plan, tell)
+        with _starter(deployment):  # it loads what it needs while users are generated
+            setup.init(deployment)
+            tell(f"{nodes} users are generated, one for each node")
+            given = scatter(config, deployment, folder / "users")
+            with up(deployment, folder / "users", tell):
+                known = facts.read(deployment.folder / runs.FACTS)
+                return running.run(deployment, runs.plan(deployment, given, known, "demo"), tell)
 
 
 @contextmanager
 def up(deployment: Deployment, data: Path, tell: Tell) -> Iterator[None]:
     """The SuperLink and all nodes as long as the block lasts; a folder has each one's NAME.csv."""
-    try:
-        server.start(deployment, tell)
-        server.register(deployment, tell)
-        for name in deployment.nodes:
-            node.start(deployment, node.place(deployment, name, data / f"{name}.csv"), tell)
-        node.wait_online(deployment)
-        yield
-    finally:
-        _deaf()
-        processes.stop_all(deployment.folder, processes.every(deployment.folder))
-        tell("all that was started has ended")
+    with _starter(deployment):
+        try:
+            server.start(deployment, tell)
+            server.register(deployment, tell)
+            for name in deployment.nodes:
+                node.start(deployment, node.place(deployment, name, data / f"{name}.csv"), tell)
+            node.wait_online(deployment)
+            tell(f"{len(deployment.nodes)} nodes are online")
+            yield
+        finally:
+            _deaf()
+            processes.stop_all(deployment.folder, processes.every(deployment.folder))
+            tell("all that was started has ended")
 
 
 def scatter(config: Config, deployment: Deployment, folder: Path) -> Config:
@@ -134,6 +138,12 @@ def _chosen(store: UserStore, nodes: int) -> list[int]:
             )
         found += there[:count]
     return found
+
+
+def _starter(deployment: Deployment) -> AbstractContextManager[None]:
+    """One process for server and nodes that has loaded what all of them need."""
+    modules = (*warm.MODULES, *warm.SERVER, *warm.ENCODER)
+    return warm.starter(f"{deployment.folder}:warm", modules)
 
 
 @contextmanager

@@ -16,8 +16,12 @@ QUIET = {
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
 }
 """No telemetry, no question for updates, no installing of what an app asks for."""
+QUICK = {"FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.25"}
+"""Seconds between two looks of a node's own processes for something to do; Flower's is 1."""
 MARK = "FEDMETA_DEPLOYMENT"
 """In the environment of every process of a deployment: its folder and part."""
+WARM = "FEDMETA_WARM"
+"""In the environment of all that is started by forking (:mod:`experiments.deploy.warm`)."""
 LINK = "deployment"
 """The name of the SuperLink in Flower's config."""
 
@@ -68,9 +72,18 @@ def environment(home: Path, mark: str, more: Mapping[str, str] | None = None) ->
 
     Flower starts programs of its own by their bare names, so they must be found first.
     """
-    path = os.pathsep.join((str(Path(program("flwr")).parent), os.environ.get("PATH", os.defpath)))
+    folders = [os.environ.get(WARM, ""), str(Path(program("flwr")).parent)]
+    folders.append(os.environ.get("PATH", os.defpath))
+    path = os.pathsep.join(folder for folder in folders if folder)
     own = {"FLWR_HOME": str(home), MARK: mark, "PATH": path}
-    return os.environ | QUIET | own | dict(more or {})
+    return QUICK | os.environ | QUIET | own | dict(more or {})
+
+
+def quick(command: Sequence[str]) -> list[str]:
+    """The same command, by the script that has it started by forking, where there is one."""
+    script = Path(os.environ.get(WARM, ""), Path(command[0]).name)
+    there = WARM in os.environ and os.access(script, os.X_OK)
+    return [str(script) if there else command[0], *command[1:]]
 
 
 def shown(command: Sequence[str], home: Path) -> str:

@@ -15,11 +15,10 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
-from experiments.deploy import certificates, flower, link, processes, reach
+from experiments.deploy import certificates, flower, link, processes, reach, warm
 from experiments.deploy.errors import DeployError, ProcessError
 from experiments.deploy.layout import Deployment
 from experiments.deploy.processes import Started
-from fedmeta.data import own
 
 AGAIN = "code: 2004"
 """What Flower says where a node is online already, as one that was just killed seems to be."""
@@ -74,6 +73,8 @@ def place(
                 f" {deployment.folder} --name {name}`, or bring it from where it was made"
             )
         certificates.load_key(deployment.key(name))
+    from fedmeta.data import own  # and PyTorch with it, which who keeps a node alive does without
+
     data = data.expanduser().absolute()
     own.find(data)
     folder = (folder or deployment.node(name)).expanduser().absolute()
@@ -156,12 +157,17 @@ def keep(deployment: Deployment, here: Place, tell: Tell) -> None:
     Raises:
         ProcessError: it cannot connect, and waiting does not help; why.
     """
+    with warm.starter(f"{deployment.folder}:warm-{here.name}"):
+        _keep(deployment, here, tell)
+
+
+def _keep(deployment: Deployment, here: Place, tell: Tell) -> None:
     command = command_of(deployment, here)
     mark = f"{deployment.folder}:{part(here.name)}"
     began = time.monotonic()
     while True:
         with subprocess.Popen(
-            command,
+            flower.quick(command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

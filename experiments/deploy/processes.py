@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from experiments.deploy.errors import DeployError, ProcessError
 from experiments.deploy.files import write_public
-from experiments.deploy.flower import MARK, environment
+from experiments.deploy.flower import MARK, environment, quick
 
 GRACE = 10.0
 """Seconds between asking a process to end and ending it."""
@@ -76,7 +76,7 @@ def start(
         raise DeployError(f"{str(log)!r} cannot be written: {error.strerror}") from None
     with output:
         process = subprocess.Popen(
-            list(command),
+            quick(command),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

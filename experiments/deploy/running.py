@@ -12,6 +12,7 @@ from experiments.deploy.server import Tell
 from fedmeta import facts
 from fedmeta.config import Config
 from fedmeta.problem import build
+from strategies.events import RoundDone
 
 
 def ready(
@@ -48,7 +49,10 @@ def run(
     with progress.Display(quiet=quiet) as display:
         listener = display.run(config.run.name)
         for event in runs.follow(deployment, plan, number):
-            listener(event)
+            if isinstance(event, RoundDone):
+                listener(event)
+            elif not quiet:
+                tell(event.name)
     content = runs.summary(plan) | {"folder": str(plan.folder)}
     return content, (plan.folder / runs.TABLE).read_text(encoding="utf-8")
 

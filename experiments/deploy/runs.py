@@ -23,11 +23,11 @@ from fedmeta.config import Config, ConfigError, Scalar
 from fedmeta.facts import Facts
 from strategies import checkpoint
 from strategies.deployed import settled
-from strategies.events import RoundDone
+from strategies.events import Phase, RoundDone
 from strategies.roster import shipped
 
 ENDED, FACTS, SHIPPED = "ended.json", "facts.json", "shipped.toml"
-TABLE, WANTED = "table.txt", "nodes.json"
+SAID, TABLE, WANTED = "said.txt", "table.txt", "nodes.json"
 LOOK = 0.5
 ASK = 20.0
 """Seconds without news after which the SuperLink is asked whether a run goes on."""
@@ -138,22 +138,22 @@ def begin(deployment: Deployment, ready: Plan, tell: server.Tell) -> int:
     return link.begin(deployment, app, ready.shipped)
 
 
-def follow(deployment: Deployment, ready: Plan, run: int) -> Iterator[RoundDone]:
-    """The rounds of a run as they end, until it ends.
+def follow(deployment: Deployment, ready: Plan, run: int) -> Iterator[RoundDone | Phase]:
+    """What a run says, and its rounds as they end, until it ends.
 
     Raises:
         ProcessError: it failed, or the SuperLink is gone; what it said, and how to go on.
     """
-    told, news = 0, time.monotonic()
+    told, heard, news = 0, 0, time.monotonic()
     while True:
         over = (ready.folder / ENDED).exists()
-        rounds = _rounds(ready.folder)
-        if len(rounds) < told:  # resumed: the rounds after the checkpoint are made once more
-            told = len(rounds)
-        for event in rounds[told:]:
+        # Fewer than before where it is resumed: rounds after the checkpoint are made once more.
+        rounds, said = _rounds(ready.folder), _whole(ready.folder / SAID)
+        new = [Phase(line.rstrip()) for line in said[heard:]] + rounds[told:]
+        for event in new:
             yield event
             news = time.monotonic()
-        told = len(rounds)
+        told, heard = len(rounds), len(said)
         if over:
             break
         if time.monotonic() - news > ASK:
@@ -186,11 +186,15 @@ def _nested(flat: dict[str, Scalar]) -> dict[str, Any]:
 
 
 def _rounds(folder: Path) -> list[RoundDone]:
-    path = folder / "rounds.jsonl"
+    return [RoundDone(**json.loads(line)) for line in _whole(folder / "rounds.jsonl")]
+
+
+def _whole(path: Path) -> list[str]:
+    """The lines of a file that are written to their end; none where there is no file."""
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [RoundDone(**json.loads(line)) for line in lines if line.endswith("\n")]
+    return [line for line in lines if line.endswith("\n")]
 
 
 def _still_there(deployment: Deployment, ready: Plan, run: int) -> None:

@@ -64,6 +64,13 @@ def _run(grid: Grid, folder: Path, began: float) -> None:
     found = facts.read(folder / runs.FACTS)
 
     (folder / "rounds.jsonl").unlink(missing_ok=True)  # a checkpoint brings them back
+    (folder / runs.SAID).unlink(missing_ok=True)
+
+    def say(text: str) -> None:
+        print(text, flush=True)
+        with (folder / runs.SAID).open("a", encoding="utf-8") as file:
+            file.write(f"{text}\n")
+
     with tracking.following(config, folder) as follow:
 
         def tell(event: Event) -> None:
@@ -73,9 +80,9 @@ def _run(grid: Grid, folder: Path, began: float) -> None:
                 print(_line(event), flush=True)
             if isinstance(event, Resumed):
                 artifacts.rewrite_rounds(folder, event.history)
-                print(f"goes on after round {len(event.history)}", flush=True)
+                say(f"goes on after round {len(event.history)}")
             if isinstance(event, Phase):
-                print(event.name, flush=True)
+                say(event.name)
 
         outcome = deployed.run(
             Watched(grid),
@@ -84,7 +91,7 @@ def _run(grid: Grid, folder: Path, began: float) -> None:
             folder,
             runs.wanted(folder),
             tell,
-            lambda text: print(text, flush=True),
+            say,
             patience=GATHERING * config.run.timeout,
             timeout=config.run.timeout,
         )

@@ -79,12 +79,15 @@ def serve(
     rate: Annotated[
         float, typer.Option(min=0, help="Most requests of a user a second; 0: no limit.")
     ] = USUAL.rate,
+    tokens: Annotated[
+        Path | None, typer.Option(help="File of `TOKEN USER` lines; none: who asks is not asked.")
+    ] = None,
 ) -> None:
     """Answer for many users over HTTP, until told to stop."""
     from experiments.serving.serve import serve as run_service
 
     limits = Limits(body, inputs, length, concurrency, rate)
-    run_service(run, heads, host, port, limits, memory << 20, _ready)
+    run_service(run, heads, host, port, limits, memory << 20, _ready, tokens)
 
 
 def export(

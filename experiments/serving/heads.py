@@ -1,10 +1,5 @@
-"""The file of a personal model: safetensors with what it belongs to, replaced as a whole.
+"""The file of a personal model (:mod:`fedmeta.head_file`): replaced as a whole, read with care."""
 
-Nothing in it is executed when it is read. It is private: parameters that were fitted to a user's
-examples, or (``kind`` memory) these examples' features and labels.
-"""
-
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -13,17 +8,16 @@ from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from clients.disk import sync, sync_file
 from experiments.serving.opened import Opened
-from experiments.summary import weights_sha256
+from fedmeta import head_file
 from fedmeta.config import ConfigError
+from fedmeta.head_file import FORMAT, Model, weights_sha256
 from fedmeta.params import OWN
 from fedmeta.personal import SUPPORT, remembers
 
-FORMAT = "fedmeta-head/1"
 LARGEST = 1 << 28
 """Bytes of the largest head file that is opened."""
 
@@ -53,28 +47,11 @@ class Head(NamedTuple):
         return sum(value.numel() * value.element_size() for value in self.params.values())
 
 
-def hash_of(user: str) -> str:
-    """SHA-256 of a user's id: files name nobody, but whoever knows the id can tell."""
-    return hashlib.sha256(user.encode("utf-8", "surrogatepass")).hexdigest()
-
-
 def packed(head: Head, opened: Opened, user: str, examples: int) -> bytes:
     """The content of a head's file."""
-    told = {
-        "format": FORMAT,
-        "kind": "memory" if remembers(opened.method) else "head",
-        "method": opened.method.name,
-        "run_sha256": opened.sha256,
-        "backbone": opened.needs.backbone,
-        "backbone_sha256": opened.needs.backbone_sha256,
-        "classes": json.dumps(head.classes),
-        "user_sha256": hash_of(user),
-        "examples": str(examples),
-        "rate": repr(opened.inner.rate),
-        "steps": str(opened.inner.steps),
-        "sha256": weights_sha256(head.params),
-    }
-    return save({name: value.contiguous() for name, value in head.params.items()}, told)
+    needs = opened.needs
+    of = Model(opened.method, opened.sha256, needs.backbone, needs.backbone_sha256)
+    return head_file.packed(head.params, of, head.classes, user, examples, opened.inner)
 
 
 def write(path: Path, head: Head, opened: Opened, user: str, examples: int) -> None:

@@ -12,6 +12,7 @@ from experiments.serving.limits import Limits
 from experiments.serving.opened import open_run
 from experiments.serving.personal import backbone_of
 from experiments.serving.store import HeadStore
+from experiments.serving.tokens import Tokens
 from fedmeta.config import ConfigError
 
 GRACE = 10
@@ -38,6 +39,7 @@ def serve(
     limits: Limits,
     room: int,
     ready: Callable[[str], None],
+    tokens: Path | None = None,
 ) -> None:
     """Serve the heads in a folder until SIGINT or SIGTERM; requests in work are answered.
 
@@ -49,6 +51,7 @@ def serve(
         limits: bounds of requests.
         room: bytes of heads in memory.
         ready: told the address once requests are answered.
+        tokens: file that says who may ask for whom; None: everybody for everybody.
 
     Raises:
         ConfigError: a run or folder that cannot be served, a port in use, packages missing.
@@ -60,19 +63,21 @@ def serve(
 
     opened = open_run(run)
     store = HeadStore(opened, heads, room)
+    known = Tokens(tokens) if tokens is not None else None
     listening = _listen(host, port)
     with listening:
         if not is_local(host):
+            asks = "speaks no TLS" if known else "asks nobody who he is (--tokens)"
             print(
-                f"WARNING: {host} may be reached from other machines, and the service asks nobody"
-                " who he is: put a proxy with TLS and authentication before it",
+                f"WARNING: {host} may be reached from other machines, and the service {asks}: put a"
+                " proxy with TLS and authentication before it",
                 file=sys.stderr,
             )
         backbone = backbone_of(opened)
         if opened.needs.modality == "text":
             backbone.encode(["a first text, which allocates what later ones use"])
         hosts = [*LOCAL, host] if is_local(host) else []
-        app = make_app(opened, backbone, store, limits, hosts)
+        app = make_app(opened, backbone, store, limits, hosts, known)
         bound = listening.getsockname()[1]
         name = f"[{host}]" if ":" in host else host
 

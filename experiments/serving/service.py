@@ -17,6 +17,7 @@ from experiments.serving.heads import HeadError
 from experiments.serving.limits import App, Limits, Rates, Refusal, bounded
 from experiments.serving.opened import Opened
 from experiments.serving.store import HeadStore
+from experiments.serving.tokens import Tokens
 from fedmeta import __version__
 from fedmeta.backbones.live import Live
 from fedmeta.config import ConfigError
@@ -25,6 +26,7 @@ log = logging.getLogger("fedmeta.serve")
 
 LOCAL = ["localhost", "127.0.0.1", "["]
 """Names of this machine; the last is how an IPv6 address begins, which no web page's name can."""
+HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": "1"}}
 STATUS = {"unknown_user": 404, "bad_name": 422, "unreadable": 503}
 """Of what may be wrong with a user's head; all else is a conflict, 409."""
 
@@ -40,7 +42,12 @@ class Asked(BaseModel):
 
 
 def make_app(
-    opened: Opened, backbone: Live, store: HeadStore, limits: Limits, hosts: Sequence[str] = LOCAL
+    opened: Opened,
+    backbone: Live,
+    store: HeadStore,
+    limits: Limits,
+    hosts: Sequence[str] = LOCAL,
+    tokens: Tokens | None = None,
 ) -> App:
     """The service as an ASGI app.
 
@@ -51,6 +58,7 @@ def make_app(
         limits: bounds.
         hosts: names under which it is asked, so that no web page that a browser here shows can
             ask it under a name of its own; none: any.
+        tokens: who may ask for whom; None: everybody for everybody.
     """
     from fastapi import FastAPI, Request, Response
     from fastapi.exceptions import RequestValidationError
@@ -59,7 +67,7 @@ def make_app(
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     figures, rates = Figures(store), Rates(limits.rate)
-    compute = partial(answer, opened, backbone, store, {})
+    compute = partial(answer, opened, backbone, store)
     batcher = Batcher(compute, limits.inputs, figures.told)
 
     @asynccontextmanager
@@ -73,12 +81,14 @@ def make_app(
 
     def refuse(status: int, code: str, message: str) -> JSONResponse:
         figures.requests.labels(code).inc()
-        headers = {"Retry-After": "1"} if status == 429 else None
+        headers = HEADERS.get(status)
         return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
 
     @app.post("/v1/predict")
-    async def predict(asked: Asked) -> JSONResponse:
+    async def predict(asked: Asked, request: Request) -> JSONResponse:
         began = time.perf_counter()
+        if tokens is not None:
+            tokens.check(request.headers.get("authorization"), asked.user)
         rates.take(asked.user)
         items = inputs_of(asked, opened, limits)
         found = await batcher.ask(Job(asked.user, items))

@@ -169,7 +169,11 @@ def test_a_user_is_one_table(tmp_path: Path) -> None:
 
 
 def test_the_demonstration_ends_what_it_began_when_it_is_interrupted(tmp_path: Path) -> None:
-    command = "from experiments.cli import main; main()"
+    # Where the tests run in the background, Ctrl-C is ignored, and by what they start too.
+    command = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from experiments.cli import main; main()"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", command, "deploy", "demo", "--nodes", "3", "--keep",
          str(tmp_path / "kept"), "--set", "backbone.name=hashing", "--set", "data.users=12"],

@@ -11,10 +11,13 @@ from experiments.deploy import flower, runs, server_app
 from experiments.deploy.layout import Deployment
 from experiments.deploy.runs import Plan
 from experiments.running import simulate
+from experiments.serving import heads, personal
+from experiments.serving.opened import open_run
 from fedmeta.config import Config, ConfigError, parse
 from fedmeta.facts import facts_of
 from strategies.roster import shipped
 from tests.deploy import nodes, worlds
+from tests.engine.cases import distance
 
 
 @pytest.fixture
@@ -52,6 +55,24 @@ def test_it_writes_what_a_simulation_writes(tmp_path: Path, deployment: Deployme
     assert summary["weights_sha256"][:16] in table
     written = {path.name for path in found.folder.iterdir()} - {"memory"}
     assert written <= {path.name for path in plan.folder.iterdir()} | {"report.html"}
+
+
+def test_the_nodes_own_models_are_served(tmp_path: Path, deployment: Deployment) -> None:
+    """A node's head is what `fedmeta personalize` makes of the same examples with the run."""
+    plan, config = _plan(tmp_path, deployment)
+    _served(tmp_path, config)
+    opened = open_run(plan.folder)
+    backbone = personal.backbone_of(opened)
+    files = nodes.divided(tmp_path)
+    for name, path in list(files.items())[-2:]:
+        mine = heads.read(tmp_path / "nodes" / name / "head.safetensors", opened)
+        personal.personalize(opened, path, tmp_path / "made.safetensors", None, backbone)
+        made = heads.read(tmp_path / "made.safetensors", opened)
+        assert mine.classes == made.classes
+        assert distance(mine.params, made.params) < 1e-6
+        assert distance(mine.params, opened.theta) > 1e-3
+        said = personal.predict(opened, backbone, mine, ["red old", "blue new"])
+        assert said[0]["probabilities"] != said[1]["probabilities"]
 
 
 def test_what_goes_wrong_is_written_down(

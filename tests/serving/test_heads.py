@@ -15,6 +15,7 @@ from experiments.serving import heads
 from experiments.serving.heads import Head, HeadError
 from experiments.serving.opened import open_run
 from experiments.summary import weights_sha256
+from fedmeta import head_file
 from tests.engine.cases import problem
 from tests.experiments.runs import Result
 from tests.serving.worlds import World, able, folder_of, world
@@ -30,7 +31,7 @@ def parts(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 def test_tells_whose_it_is_without_naming_him(maml: World, ann: Path) -> None:
     told, tensors = parts(ann)
-    assert told["user_sha256"] == heads.hash_of(maml.user)
+    assert told["user_sha256"] == head_file.hash_of(maml.user)
     assert maml.user not in json.dumps(told)
     assert told["backbone_sha256"] == maml.opened.needs.backbone_sha256
     assert told["run_sha256"] == maml.opened.sha256

@@ -17,6 +17,7 @@ from experiments.serving.heads import Head
 from experiments.serving.limits import Limits, Rates, Refusal
 from experiments.serving.service import make_app
 from experiments.serving.store import HeadStore
+from experiments.serving.tokens import Tokens
 from tests.serving.worlds import World, able, world
 
 USUAL = Limits()
@@ -33,9 +34,10 @@ def filled(seen: World, anns: Head, folder: Path, names: Sequence[str]) -> HeadS
 
 @asynccontextmanager
 async def client(
-    seen: World, store: HeadStore, limits: Limits = USUAL
+    seen: World, store: HeadStore, limits: Limits = USUAL, known: Tokens | None = None
 ) -> AsyncIterator[httpx.AsyncClient]:
-    app = make_app(seen.opened, personal.backbone_of(seen.opened), store, limits)
+    backbone = personal.backbone_of(seen.opened)
+    app = make_app(seen.opened, backbone, store, limits, tokens=known)
     lifespan: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     told: asyncio.Queue[Any] = asyncio.Queue()
     running = asyncio.ensure_future(app({"type": "lifespan", "state": {}}, lifespan.get, told.put))
@@ -237,6 +239,6 @@ def test_one_bad_head_spoils_no_other(maml: World, anns: Head, tmp_path: Path) -
     store = filled(maml, anns, tmp_path, ["ann"])
     jobs = [Job("ann", ["a"]), Job("nobody", ["b"]), Job("ann", ["c", "d"])]
     backbone = personal.backbone_of(maml.opened)
-    found = batching.answer(maml.opened, backbone, store, {}, jobs)
+    found = batching.answer(maml.opened, backbone, store, jobs)
     assert isinstance(found[1], heads.HeadError)
     assert [len(one) for one in (found[0], found[2]) if isinstance(one, list)] == [1, 2]
