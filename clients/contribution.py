@@ -69,6 +69,8 @@ def contribution(
         for user in group[~update.finite.cpu().numpy()].tolist():
             failed.append(user)
             reasons.append("its contribution is not finite: it diverged; lower method.rate")
+    if example.applies(problem.config):
+        again = []  # that a batch raised is of data; of one who fails the epsilon is withdrawn
     total = wire.Sum(
         chunk=order.chunk,
         total={

@@ -8,9 +8,10 @@ from experiments import comparison, progress, running, settings
 from experiments.comparison import DEFAULT_METHODS
 from experiments.found import Comparison, Run
 from experiments.frontier import asked as axes
-from experiments.frontier import runs
+from experiments.frontier import pictures, runs
 from experiments.frontier.command import DEFAULT as FRONTIER
 from experiments.frontier.runs import Frontier
+from experiments.report import writing
 from fedmeta.config import Config, ConfigError, flatten, parse
 
 Source = Config | Mapping[str, Any] | str | Path | None
@@ -27,7 +28,7 @@ def simulate(
     out: str | Path | None = None,
     quiet: bool = False,
 ) -> Run:
-    """Run a config as ``fedmeta simulate`` does and write its folder.
+    """Run a config as ``fedmeta simulate`` does and write its folder, `report.html` included.
 
     Args:
         config: what to run.
@@ -42,7 +43,9 @@ def simulate(
     wanted = config_of(config, changes)
     with progress.Display(quiet) as display:
         label = wanted.run.name or wanted.method.name
-        return running.simulate(wanted, _path(out), display.run(label), display.encoded())
+        run = running.simulate(wanted, _path(out), display.run(label), display.encoded())
+    writing.after(run.folder, wanted.run.report)
+    return run
 
 
 def compare(
@@ -74,7 +77,7 @@ def compare(
         raise ConfigError(f"methods = {methods!r}: expected a list of names, as in [{methods!r}]")
     wanted = config_of(config, changes)
     with progress.Display(quiet) as display:
-        return comparison.compare(
+        found = comparison.compare(
             wanted,
             methods,
             seeds,
@@ -84,6 +87,8 @@ def compare(
             baselines=baselines,
             finished=display.runs,
         )
+    writing.after(found.folder, wanted.run.report)
+    return found
 
 
 def frontier(
@@ -94,6 +99,7 @@ def frontier(
     mechanisms: str = "",
     epsilons: str = "",
     seeds: int | None = None,
+    canaries: int | None = None,
     out: str | Path | None = None,
     quiet: bool = False,
 ) -> Frontier:
@@ -103,13 +109,22 @@ def frontier(
         ConfigError, ValueError: settings or data that cannot be run.
     """
     file = Path(config)
-    given = {"methods": methods, "mechanisms": mechanisms, "epsilons": epsilons, "seeds": seeds}
+    given = {
+        "methods": methods,
+        "mechanisms": mechanisms,
+        "epsilons": epsilons,
+        "seeds": seeds,
+        "canaries": canaries,
+    }
     asked = axes.asked_for(settings.frontier(file), given)
     wanted = config_of(file, changes)
     with progress.Display(quiet) as display:
-        return runs.run(
+        found = runs.run(
             wanted, asked, _path(out), display.run, display.encoded(), finished=display.runs
         )
+    pictures.draw(found.folder, found.content)
+    writing.after(found.folder, wanted.run.report)
+    return found
 
 
 def config_of(source: Source, changes: Changes = None) -> Config:

@@ -1,5 +1,7 @@
 """What is in a data set, and what a config for it would be."""
 
+import shlex
+import tomllib
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,8 @@ from rich.text import Text
 
 from experiments.verdict import FEWEST
 from fedmeta.config import Config, flatten
-from fedmeta.data.sources import load
+from fedmeta.data.labels import quantities
+from fedmeta.data.sources import load, read
 from fedmeta.data.store import SPLITS, UserStore
 from fedmeta.sections.data import DataConfig
 
@@ -22,9 +25,14 @@ def inspect(config: Config) -> dict[str, Any]:
 
     The smallest support is used for looking, so that few users are dropped; the config says
     only what differs from the embedded default.
+
+    Raises:
+        DataError: data that cannot be used.
     """
-    looking = config.data.model_copy(update={"support": 1, "min_examples": 0})
-    store = load(looking)
+    numbers = _numbers(config.data)
+    task = "regression" if numbers else config.data.task
+    data = config.data.model_copy(update={"task": task})
+    store = load(data.model_copy(update={"support": 1, "min_examples": 0}))
     sizes = store.sizes()
     return {
         "source": config.data.source,
@@ -43,8 +51,20 @@ def inspect(config: Config) -> dict[str, Any]:
         "item_folds": store.fold is not None,
         "domains": _shares(store.domain, store.domains),
         "dropped": store.dropped,
-        "config": _config(config.data, int(np.median(sizes))),
+        "numbers": numbers,
+        "config": _config(data, int(np.median(sizes))),
     }
+
+
+def _numbers(data: DataConfig) -> str:
+    """Why whole numbers are taken for something to predict here, or ""."""
+    if data.task != "auto" or data.tasks != "user":
+        return ""
+    label = read(data).label
+    if not quantities(label):
+        return ""
+    low, high = label.min(), label.max()
+    return f"{len(np.unique(label))} whole numbers, {low:g} to {high:g}"
 
 
 def _labels(store: UserStore) -> dict[str, float]:
@@ -92,6 +112,9 @@ def table(found: dict[str, Any]) -> RenderableType:
     out.add_row("users by examples", more)
     out.add_row("items", f"{found['items']['count']:,} {found['items']['kind']}")
     out.add_row("labels", _most(found["labels"]))
+    if found["numbers"]:
+        taken = "taken for numbers to predict, not for classes; if they are classes, say"
+        out.add_row("", f"{found['numbers']}: {taken}\n--set data.task=classification")
     out.add_row("item folds", "yes" if found["item_folds"] else "no")
     if found["domains"]:
         out.add_row("domains", _most(found["domains"]))
@@ -99,4 +122,17 @@ def table(found: dict[str, Any]) -> RenderableType:
         out.add_row("too few users", f"a verdict needs at least {FEWEST} test users")
     for reason, count in found["dropped"].items():
         out.add_row("left out", f"{count} {reason}")
-    return Group(out, Text("A config to start from:\n"), Text(found["config"]))
+    said = "A config to start from; save it, and `fedmeta compare FILE.toml` runs it:\n"
+    command = f"The same without a file:\n\n{_command(found)}\n"
+    return Group(out, Text(said), Text(found["config"]), Text(command))
+
+
+def _command(found: dict[str, Any]) -> str:
+    """The comparison that the config asks for, for a shell; its lines are too short to be cut."""
+    tables = tomllib.loads(found["config"])
+    lines = ["fedmeta compare"]
+    for section, keys in tables.items():
+        for name, value in keys.items():
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+            lines.append(f"  --set {shlex.quote(f'{section}.{name}={text}')}")
+    return " \\\n".join(lines)

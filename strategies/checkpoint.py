@@ -28,7 +28,7 @@ from fedmeta.types import Params
 from strategies.events import RoundDone
 from strategies.trust import Trust, read_back, written
 
-FORMAT = 2
+FORMAT = 3
 KEEP = 2
 STATE, MANIFEST = "state.safetensors", "manifest.json"
 

@@ -133,7 +133,7 @@ class Federated(Strategy):
             limits(checks, self.problem.privacy),
             self._asked,
             honest,
-            self.trust.norms,
+            self.trust,
             self.problem.config.federation.chunk,
             add,
         )

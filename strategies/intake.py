@@ -15,6 +15,7 @@ from clients.refused import REFUSED, code_of
 from fedmeta.sections.validation import ValidationConfig
 from strategies import norms
 from strategies.errors import message_error
+from strategies.trust import Trust
 from strategies.validation import (
     Asked,
     Checked,
@@ -42,7 +43,7 @@ class Intake:
         settings: ValidationConfig,
         asked: dict[int, Asked],
         expected: Expected,
-        before: tuple[float, ...],
+        before: Trust,
         chunk: int,
         add: Callable[[Checked], None],
     ) -> None:
@@ -52,20 +53,20 @@ class Intake:
             settings: what is allowed.
             asked: the round's chunks.
             expected: what honest replies are.
-            before: norms of earlier replies.
+            before: what is remembered of earlier replies.
             chunk: users in a full chunk.
             add: given every good reply once.
         """
         self.asked, self.refused = asked, Counter[str]()
         self.bad: list[int] = []
         self.why, self.orphans = "", 0
-        self._settings, self._expected, self._before = settings, expected, before
+        self._settings, self._expected = settings, expected
         self._chunk, self._add = chunk, add
         self._norms: dict[int, list[float]] = {}
         self._held: dict[int, Checked] = {}
         self._first = (norms.EVERY, "")
-        known = len(before) >= norms.FEWEST
-        self._limit = norms.largest(before, settings) if known else None
+        known = len(before.norms) >= norms.FEWEST
+        self._limit = norms.largest(settings, before.norms, before.first) if known else None
 
     def take(self, reply: Message) -> Checked | str | None:
         """A reply that came: what is in it, the reason of a failure, or None if it is refused."""
@@ -90,19 +91,18 @@ class Intake:
         return checked
 
     def finish(self) -> tuple[float, ...]:
-        """Let in what is still held back; norms by which to judge the next round."""
+        """Let in what is still held back; norms by which to judge the next rounds."""
         self._settle(True)
         found = [norm for chunk in sorted(self._norms) for norm in self._norms[chunk]]
         # Of many, some from all over: chunks are in the order of how much their users have.
-        some = found[:: -(-len(found) // norms.WINDOW) or 1]
-        return (*self._before, *some)[-norms.WINDOW :]
+        return tuple(found[:: -(-len(found) // norms.WINDOW) or 1])
 
     def _settle(self, last: bool) -> None:
         if self._limit is None:
             if not last and any(chunk < norms.WINDOW for chunk in self.asked):
                 return
             mine = [n for chunk, some in self._norms.items() if chunk < norms.WINDOW for n in some]
-            self._limit = norms.largest(mine, self._settings)
+            self._limit = norms.largest(self._settings, mine)
         for chunk in sorted(self._held):
             self._admit(self._held.pop(chunk), self._limit)
 

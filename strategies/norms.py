@@ -15,7 +15,7 @@ EVERY = 2**53
 """After every number of a chunk."""
 
 WINDOW = 16
-"""Norms that make the median: the last ones before the round; in the first, chunks of it."""
+"""Norms that make a median: the first of the run, and the last ones before the round."""
 
 FEWEST = 3
 """Norms below which there is no median to speak of: of two, either could be the bad one."""
@@ -39,16 +39,19 @@ def limits(settings: ValidationConfig, privacy: Privacy) -> ValidationConfig:
     return settings.model_copy(update={"max_ratio": 0.0, "max_norm": cap})
 
 
-def largest(before: Sequence[float], settings: ValidationConfig) -> float:
+def largest(settings: ValidationConfig, *windows: Sequence[float]) -> float:
     """The largest norm of a mean contribution.
 
     Args:
-        before: norms of replies to compare with; those that were too large are among them, so
-            that the median follows when everybody's grow. A minority cannot move it far.
         settings: cap and ratio.
+        windows: norms of replies to compare with; those that were too large are among them, so
+            that the median follows when everybody's grow. A minority cannot move it far. The
+            window with the larger median counts: when most users fit the model their norms are
+            next to nothing, and an honest one whom it does not fit yet is as long as all were at
+            first.
     """
     cap = settings.max_norm or math.inf
-    usual = median_low(before) if len(before) >= FEWEST else 0.0
+    usual = max((median_low(some) for some in windows if len(some) >= FEWEST), default=0.0)
     # Where the usual contribution is nothing there is no ratio.
     return min(cap, settings.max_ratio * usual) if settings.max_ratio and usual > 0 else cap
 

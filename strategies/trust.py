@@ -1,9 +1,10 @@
 """What the server remembers of its users' conduct from round to round."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fedmeta.sections.validation import ValidationConfig
+from strategies.norms import WINDOW
 
 EVER = 2**53
 """A round that no run comes to."""
@@ -13,7 +14,8 @@ class Trust(NamedTuple):
     """It is saved with the rounds.
 
     Attributes:
-        norms: of the last contributions, by which those of the next round are judged.
+        first, norms: of the first contributions of the run and of the last, by which those of the
+            next round are judged.
         strikes: bad replies of users that are still asked, by user.
         until: the last round of a user's quarantine, by user.
     """
@@ -21,6 +23,7 @@ class Trust(NamedTuple):
     norms: tuple[float, ...] = ()
     strikes: dict[int, int] = {}  # noqa: RUF012
     until: dict[int, int] = {}  # noqa: RUF012
+    first: tuple[float, ...] = ()
 
 
 def written(trust: Trust) -> dict[str, Any]:
@@ -31,7 +34,8 @@ def written(trust: Trust) -> dict[str, Any]:
 def read_back(body: Mapping[str, Any]) -> Trust:
     """The inverse; in JSON the keys of a table are texts."""
     strikes, until = ({int(u): int(n) for u, n in body[k].items()} for k in ("strikes", "until"))
-    return Trust(tuple(float(norm) for norm in body["norms"]), strikes, until)
+    norms, first = (tuple(float(norm) for norm in body[k]) for k in ("norms", "first"))
+    return Trust(norms, strikes, until, first)
 
 
 def quarantined(trust: Trust, round_number: int) -> list[int]:
@@ -41,7 +45,7 @@ def quarantined(trust: Trust, round_number: int) -> list[int]:
 
 def after(
     trust: Trust,
-    norms: Iterable[float],
+    norms: Sequence[float],
     bad: Iterable[int],
     round_number: int,
     settings: ValidationConfig,
@@ -54,4 +58,5 @@ def after(
         if settings.strikes and strikes[user] >= settings.strikes:
             until[user] = round_number + settings.quarantine if settings.quarantine else EVER
             del strikes[user]
-    return Trust(tuple(norms), strikes, until)
+    last, first = (*trust.norms, *norms)[-WINDOW:], (*trust.first, *norms)[:WINDOW]
+    return Trust(last, strikes, until, first)

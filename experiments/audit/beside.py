@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from experiments.audit import canary
 from fedmeta.config import Config
 from fedmeta.privacy.event import Privacy
 
@@ -15,6 +14,8 @@ def audited(config: Config, privacy: Privacy, canaries: int) -> dict[str, Any]:
         privacy: its mechanism.
         canaries: how many; fewer where `privacy.delta` allows no more.
     """
+    from experiments.audit import canary  # clients and Flower: not for one who prints a sentence
+
     try:
         return canary.audit(config, privacy, min(canaries, int(1 / config.privacy.delta)))
     except ValueError as error:  # a method or mechanism that no canary reaches

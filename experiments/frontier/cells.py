@@ -116,8 +116,8 @@ def cells(config: Config, asked: Asked) -> Cells:
 
 
 def without(config: Config) -> Config:
-    """The config without privacy, its other settings of privacy at their defaults."""
-    return config.model_copy(update={"privacy": type(config.privacy)()})
+    """The config without privacy and noise, its other settings of privacy at their defaults."""
+    return config.model_copy(update={"privacy": type(config.privacy)(noise_multiplier=0.0)})
 
 
 def under(config: Config, mechanism: str) -> Config:

@@ -68,7 +68,8 @@ def _listed(plan: Mapping[str, Any]) -> list[str]:
     found = []
     for key in ("methods", "mechanisms", "epsilons"):
         found += [f"--{key}", ",".join(f"{v:g}" if isinstance(v, float) else v for v in plan[key])]
-    return [*found, "--seeds", str(plan["seeds"])]
+    more = ["--canaries", str(plan["canaries"])] if "canaries" in plan else []  # older plans
+    return [*found, "--seeds", str(plan["seeds"]), *more]
 
 
 def _plan(folder: Path) -> dict[str, Any]:

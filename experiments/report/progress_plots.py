@@ -104,9 +104,12 @@ def traffic(runs: Runs) -> Plot:
         return Plot("bytes", title, missing="Nothing was sent: no method here trains in rounds.")
     if any("bytes_down" not in event for m in runs.members for r in m.rounds for event in r[:1]):
         return Plot("bytes", title, missing="These rounds did not count bytes (older runs).")
-    labels, down, up, never = [], [], [], []
+    labels, down, up, never, secret = [], [], [], [], []
     for member in runs.members:
         if not any(member.rounds):
+            continue
+        if (member.summary.get("privacy") or {}).get("unit") == "user":
+            secret.append(member.label)  # bytes are users, and how many came has no noise
             continue
         found = [bytes_to(rounds, runs.unit.metric.sign, target) for rounds in member.rounds]
         if reached := [one for one in found if one is not None]:
@@ -116,6 +119,9 @@ def traffic(runs: Runs) -> Plot:
             up.append(float(np.mean([u for _, _, u in reached])) / 1e6)
         else:
             never.append(member.label)
+    kept = f"Who took part is protected in {', '.join(secret)}: no bytes are told."
+    if not labels and not never:
+        return Plot("bytes", title, missing=kept)
     return Plot(
         "bytes",
         title,
@@ -127,7 +133,8 @@ def traffic(runs: Runs) -> Plot:
         )
         + " All users of a round together, each by a client of his own: parameters down, and what"
         " he sends up; training alone, without evaluation and headers."
-        + (f" Never reached by {', '.join(never)}." if never else ""),
+        + (f" Never reached by {', '.join(never)}." if never else "")
+        + (f" {kept}" if secret else ""),
         "",
         "megabytes",
         {"": [Series("down", labels, down, kind="bars", tone=0),

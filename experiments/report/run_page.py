@@ -57,8 +57,8 @@ def plots(runs: Runs, over: Reference | str) -> list[Plot]:
 def _privacy(runs: Runs) -> Plot:
     """The measure against what is claimed of each run."""
     series = []
-    for at, member in enumerate(runs.members):
-        claim = member.summary.get("privacy")
+    claims = [(member, member.summary.get("privacy")) for member in runs.members]
+    for at, (member, claim) in enumerate(claims):
         if claim and claim["epsilon"] is not None:
             mean, low, high = map(runs.unit.of, intervals(member.scores[..., -1:], runs.resamples))
             x = [claim["epsilon"]]
@@ -72,6 +72,8 @@ def _privacy(runs: Runs) -> Plot:
         f" 95 % bootstrap intervals over {whom}. Epsilon of each run alone; runs without a claim"
         " are not in it."
     )
+    if other := ", ".join(m.label for m, claim in claims if claim and claim["extrapolated"]):
+        caption += f" Extrapolated to a larger deployment, users here have less: {other}."
     return Plot(key, title, caption, "epsilon", runs.unit.axis, {"": series})
 
 

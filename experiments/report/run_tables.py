@@ -74,7 +74,10 @@ def _gain(runs: Runs, member: Member, over: Reference | str) -> list[Cell]:
 
 def _epsilon(member: Member) -> Cell:
     claim = member.summary.get("privacy")
-    return count(claim["epsilon"] if claim else None, ".3g")
+    found = count(claim["epsilon"] if claim else None, ".3g")
+    if claim and claim["epsilon"] is not None and claim["extrapolated"]:
+        return found._replace(text=f"{found.text} extrapolated")
+    return found
 
 
 def differences(runs: Runs) -> Table | None:

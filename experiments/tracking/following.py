@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,12 +18,19 @@ SECTIONS = ("valid", "test", "speed", "clock", "privacy", "best_round", "failed_
 TEXTS = ("method", "seed", "weights_sha256", "model_sha256")
 FILES = ("config.toml",)
 COUNTS = ("users", "failed", "quarantined", "again", "spent", "seconds")
+SECRET = ("failed_updates", "speed/user_updates_per_s")
+"""What, beside the counts of rounds, tells which training users came or failed."""
 
 
 class Following:
     """The trackers of one run that have not failed yet, and what became of the others."""
 
-    def __init__(self) -> None:
+    def __init__(self, guarded: bool = False) -> None:
+        """``guarded``: who takes part is protected, and no count of users is told.
+
+        Counts have no noise, and trackers are often on machines of others.
+        """
+        self.guarded = guarded
         self.trackers: dict[str, Tracker] = {}
         self.notes: list[str] = []
 
@@ -57,13 +64,20 @@ class Following:
             self._round(event)
 
     def _round(self, event: RoundDone) -> None:
-        self._all(lambda tracker: tracker.log(_figures(event), event.round))
+        found = _figures(event, () if self.guarded else COUNTS)
+        self._all(lambda tracker: tracker.log(found, event.round))
 
     def done(self, folder: Path, summary: dict[str, Any]) -> list[str]:
         """Tell the result and close; notes for the summary, one for each tracker that failed."""
         told = {key: summary[key] for key in SECTIONS if summary.get(key) is not None}
         texts = {key: str(summary[key]) for key in TEXTS}
-        ended = Ended(dict(numbers(told)), texts, [folder / name for name in FILES])
+        figures = dict(numbers(told))
+        for name in SECRET if self.guarded else ():
+            figures.pop(name, None)
+        # So that nobody takes it for that of the users of this run.
+        if figures.get("privacy/extrapolated") and "privacy/epsilon" in figures:
+            figures["privacy/epsilon_extrapolated"] = figures.pop("privacy/epsilon")
+        ended = Ended(figures, texts, [folder / name for name in FILES])
         self._all(lambda tracker: tracker.result(ended))
         self.close(True)
         return self.notes
@@ -81,7 +95,7 @@ class Following:
 @contextmanager
 def following(config: Config, folder: Path) -> Iterator[Following]:
     """The trackers that ``run.track`` names, closed however the run ends."""
-    follow = Following()
+    follow = Following(config.privacy.unit == "user")
     try:
         for name in asked(config):
             home = folder.absolute()
@@ -107,13 +121,14 @@ def numbers(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, floa
             yield at, float(value)
 
 
-def _figures(event: RoundDone) -> dict[str, float]:
+def _figures(event: RoundDone, counts: Sequence[str]) -> dict[str, float]:
     """The numbers of a round; the measure of validation users where it was evaluated.
 
     All under ``round/``: MLflow's files admit no name beside names that go on from it.
     """
-    found = {name: float(getattr(event, name)) for name in COUNTS}
-    found["refused"] = float(sum(event.refused.values()))
+    found = {name: float(getattr(event, name)) for name in counts}
+    if counts:
+        found["refused"] = float(sum(event.refused.values()))
     for name in ("valid", "clock"):
         value = getattr(event, name)
         if value is not None and math.isfinite(value):

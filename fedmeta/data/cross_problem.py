@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from fedmeta.data.prepare import prepare, raw_of
-from fedmeta.data.raw import DataError, Raw
+from fedmeta.data.raw import DataError, Raw, rows
 from fedmeta.data.store import UserStore
 from fedmeta.sections.data import DataConfig
 
@@ -18,7 +19,8 @@ def problems_of(config: DataConfig) -> list[str]:
         DataError: fewer than two, or one of them twice.
     """
     names = [part.strip() for part in config.problems.split(",") if part.strip()]
-    if len(names) < 2 or len(set(names)) < len(names):
+    places = {Path(name).expanduser().resolve() for name in names}
+    if len(names) < 2 or len(places) < len(names):
         raise DataError(
             f"data.problems = {config.problems!r}: data.tasks = 'cross-problem' needs at least two"
             " different sources, comma-separated; the last is met in test only"
@@ -31,7 +33,8 @@ def cross_problem(raws: Sequence[Raw], config: DataConfig) -> UserStore:
 
     A user's labels are class numbers of his own problem, and there are as many outputs as the
     largest problem has classes. Problems are the domains. Of the problems for training, valid
-    users stay valid users and all others train.
+    users stay valid users and all others train. A text of the last problem is left out of the
+    others, if it stands there too.
 
     Raises:
         DataError: problems that one model cannot have in common, or what :func:`prepare` finds
@@ -42,7 +45,8 @@ def cross_problem(raws: Sequence[Raw], config: DataConfig) -> UserStore:
             "data.unseen-items = true: with data.tasks = 'cross-problem' every item of the test"
             " problem is unseen; set data.unseen-items=false"
         )
-    stores = [prepare(raw, config) for raw in raws]
+    given, repeated = _without_the_last(raws)
+    stores = [prepare(raw, config) for raw in given]
     for store in stores:
         if not store.classes:
             raise DataError(
@@ -86,8 +90,39 @@ def cross_problem(raws: Sequence[Raw], config: DataConfig) -> UserStore:
     dropped: dict[str, int] = {}
     for title, one in zip(titles, stores, strict=True):
         dropped |= {f"{reason} ({title})": count for reason, count in one.dropped.items()}
+    dropped |= {
+        f"texts of the test problem ({title})": count
+        for title, count in zip(titles, repeated, strict=False)
+        if count
+    }
     renamed = len({one.classes for one in stores}) > 1
     return replace(store, dropped=dropped, renamed=renamed)
+
+
+def _without_the_last(raws: Sequence[Raw]) -> tuple[list[Raw], list[int]]:
+    """The problems, the others without texts of the last, and how many examples each has lost.
+
+    Rows of numbers stay: equal ones may be separate observations.
+
+    Raises:
+        DataError: a problem with no other texts.
+    """
+    *others, last = raws
+    if isinstance(last.items, np.ndarray):
+        return list(raws), []
+    met = {last.items[item] for item in np.unique(last.item).tolist()}
+    given, lost = [], []
+    for raw in others:
+        texts = [] if isinstance(raw.items, np.ndarray) else raw.items
+        keep = ~np.isin(raw.item, [n for n, text in enumerate(texts) if text in met])
+        if not keep.any():
+            raise DataError(
+                f"data.problems: all texts of {raw.name} are in {last.name}, the problem that is"
+                " to be met in test only; name another for training, or another last"
+            )
+        given.append(rows(raw, keep))
+        lost.append(int((~keep).sum()))
+    return [*given, last], lost
 
 
 def kind(store: UserStore) -> str:

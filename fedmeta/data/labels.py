@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 from fedmeta.data.raw import DataError
 
+MANY = 20
+"""More different whole numbers than this are seldom names of classes."""
+
 
 def encode(
     label: NDArray[Any], task: str, name: str
@@ -41,6 +44,22 @@ def encode(
     classes = sort_names(set(texts))
     position = {value: i for i, value in enumerate(classes)}
     return np.array([position[value] for value in texts], dtype=np.int64), classes
+
+
+def quantities(label: NDArray[Any]) -> bool:
+    """Whether whole numbers rather are something to predict than names of classes.
+
+    So it is where they are many, and not merely counted from 0 or 1 as names of classes are. The
+    task has to be said all the same: ``auto`` takes whole numbers for classes.
+
+    >>> quantities(np.arange(25, 347)), quantities(np.arange(77)), quantities(np.array([18, 80]))
+    (True, False, False)
+    """
+    if label.dtype.kind not in "iuf" or _missing(label).any() or _fractional(label):
+        return False
+    values = np.unique(label)
+    gapless = values[-1] - values[0] == len(values) - 1
+    return len(values) > MANY and not (gapless and values[0] in (0, 1))
 
 
 def sort_names(names: set[str]) -> tuple[str, ...]:

@@ -64,7 +64,7 @@ def nearest(wanted: str, known: Iterable[str]) -> str:
     >>> nearest("usr", ["user", "text"])
     "; did you mean 'user'?"
     """
-    near = difflib.get_close_matches(wanted, list(known), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(wanted, list(known), n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 

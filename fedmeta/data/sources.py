@@ -65,9 +65,9 @@ def load(config: DataConfig) -> UserStore:
     """
     if config.tasks == "cross-problem":
         sources = problems_of(config)
-        found = [_read(config.model_copy(update={"source": source})) for source in sources]
+        found = [read(config.model_copy(update={"source": source})) for source in sources]
         return cross_problem(found, config)
-    return TASKS[config.tasks](_read(config), config)
+    return TASKS[config.tasks](read(config), config)
 
 
 def inputs(path: Path, config: DataConfig) -> tuple[str, ...] | NDArray[np.float32]:
@@ -96,7 +96,12 @@ def wrap(store: UserStore, config: DataConfig) -> UserStore:
     return TASKS[config.tasks](raw_of(store), config.model_copy(update={"task": store.task}))
 
 
-def _read(config: DataConfig) -> Raw:
+def read(config: DataConfig) -> Raw:
+    """The columns of ``data.source`` as they are, before users are filtered and split.
+
+    Raises:
+        DataError: an unknown source, a missing file, or a table that cannot be read.
+    """
     source = config.source
     if source in SOURCES:
         return SOURCES[source](config)

@@ -73,6 +73,8 @@ class Head:
             adapted as a whole: with ``head.adapt = head`` the inner loop leaves it alone.
         users: most users in one batched program, by type of device; 1: one after the other, as
             where a batched convolution costs more than it saves. Absent: all of a chunk.
+        alone: `embed` in the form that is fastest where users come one after the other and nothing
+            is mapped; None: the same form.
     """
 
     name: str
@@ -82,3 +84,4 @@ class Head:
     tail: Tail | None = None
     body: tuple[str, ...] = ()
     users: Mapping[str, int] = field(default_factory=dict)
+    alone: Callable[[Params, Tensor], Tensor] | None = None

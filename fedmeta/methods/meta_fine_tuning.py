@@ -157,5 +157,6 @@ META_FINE_TUNING = Method(
     finish=_finish,
     statistics=(_PREFIX,),
     plain_training=True,
+    nearest="fedavg-ft",
     needs=frozenset({"classes", "domains", "key"}),
 )

@@ -110,6 +110,7 @@ METAADAPT = Method(
     statistics=(_PREFIX,),
     plain_training=True,
     needs=frozenset({"domains"}),
+    nearest="maml",
     weighs=True,
     shares=_shares,
 )

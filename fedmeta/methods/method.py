@@ -88,8 +88,7 @@ class Setup(NamedTuple):
         features: width of the features.
         outputs: classes, or 1 for regression.
         generator: a seeded stream of its own.
-        domains: domains of the users, 1 where there are none.
-        users: training users.
+        domains, users: how many there are; 1 domain where none are told, users of training.
         public: features ``(n, D)`` of the public set, for methods that need one.
     """
 
@@ -133,8 +132,7 @@ class Method:
         predict: logits of the query where they are not the head's at the adapted parameters.
         finish: ``(mean contribution, server's parameters) -> mean contribution`` to step by.
         statistics: prefixes of what the server moves by just what ``finish`` gives.
-        generator: how the server makes what each training user is sent, and is returned one by
-            one; None: all are sent the server's parameters.
+        generator: how the server makes what each user is sent; None: all are sent the same.
         reports: figures of an adapted user that are reported beside his scores, by name.
         plain: whether it needs the weights themselves (rates, norms, products): no dual form.
         plain_training: whether training alone does, where users descend on the query, say.
@@ -152,6 +150,7 @@ class Method:
             alone (:mod:`fedmeta.privacy.noisy`); None: it cannot.
         weighs: whether a user's weight depends on his data: the sum of weights then tells of him.
         shares: where it weighs, the least and the most share of a user; a server refuses others.
+        nearest: the method to take instead where user-level privacy does not cover this one.
         proximal: whether the inner loop is held near theta with weight ``method.mu``.
         ignores: settings of every inner loop that it does not read, of :data:`INNER_LOOP`.
         personalizes: whether ``adapt`` does anything.
@@ -192,6 +191,7 @@ class Method:
     private: Private | None = None
     weighs: bool = False
     shares: Callable[[MethodConfig], tuple[float, float]] | None = None
+    nearest: str = ""
     proximal: bool = False
     ignores: frozenset[str] = frozenset()
     personalizes: bool = True

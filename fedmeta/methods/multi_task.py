@@ -114,5 +114,6 @@ MULTI_TASK = Method(
     start=_start,
     own=_own,
     finish=_finish,
+    nearest="fedavg-ft",
     needs=frozenset({"trunk", "domains"}),
 )

@@ -117,6 +117,7 @@ PFEDHN = Method(
     cost="bytes of FedAvg, but no sum over users; the network's on the server and to new users",
     start=_start,
     finish=_finish,
+    nearest="fedavg-ft",
     generator=Generator(_issue, _collect, _public),
     plain=True,
 )

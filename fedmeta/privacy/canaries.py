@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom, norm
 
 from fedmeta.privacy.event import Event
 
@@ -53,6 +52,8 @@ def p_value(canaries: int, guessed: int, right: int, epsilon: float, delta: floa
     >>> p_value(10, 2, 2, 0.0, 0.0)
     0.25
     """
+    from scipy.stats import binom  # here, since it takes a second and every process imports this
+
     chance = 1.0 / (1.0 + np.exp(-epsilon))
     tail = float(binom.sf(right - 1, guessed, chance))
     if not right or not delta:
@@ -177,6 +178,8 @@ def likelihood_ratios(shown: Scores, members: Coins) -> Scores:
     Returns:
         Log likelihood ratios of two normals, fitted to the other heads' figures with and without.
     """
+    from scipy.stats import norm
+
     out = np.empty_like(shown)
     for head in range(len(shown)):
         rest = np.delete(shown, head, 0)

@@ -3,6 +3,7 @@
 from fedmeta.config import Config, ConfigError
 from fedmeta.methods import METHODS, Method
 from fedmeta.privacy.terms import shots
+from fedmeta.privacy.user_refusals import uncovered
 
 
 def check_example(method: Method, config: Config) -> None:
@@ -18,8 +19,12 @@ def check_example(method: Method, config: Config) -> None:
     if method.private is None:
         raise ConfigError(
             f"method.name = {name!r} with privacy.unit = 'example': {_reason(method)}, so that no"
-            " clip of single examples bounds what one of them changes; use one of"
-            f" {able}, or privacy.unit = 'user', which clips all that a user sends"
+            f" clip of single examples bounds what one of them changes; use one of {able}"
+            + (
+                ""
+                if uncovered(method)
+                else ", or privacy.unit = 'user', which clips all that a user sends"
+            )
         )
     if given.mechanism != "gaussian":
         raise ConfigError(

@@ -36,8 +36,8 @@ def plan(config: Config, users: int, broken: Sequence[str] = ()) -> Privacy:
     if not settings.noise_multiplier > 0:
         raise ConfigError(
             f"privacy.noise-multiplier = {settings.noise_multiplier:g}: with privacy.unit ="
-            f" {settings.unit!r} it must be above 0, since nothing is protected without noise; set"
-            " it, 1 for example, or set privacy.unit = 'off'"
+            f" {settings.unit!r} it must be above 0, since nothing is protected without noise;"
+            " leave it out for the default, or set privacy.unit = 'off'"
         )
     _check_place(config)
     privacy = made(config, users)

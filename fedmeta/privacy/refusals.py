@@ -1,14 +1,14 @@
 """What cannot be run with privacy, and why no epsilon may be told of what can."""
 
-from fedmeta.config import Config, ConfigError
+from fedmeta.config import Config
 from fedmeta.data.store import UserStore
 from fedmeta.methods import Method
 from fedmeta.population import Population
 from fedmeta.privacy.event import OFF, Privacy
 from fedmeta.privacy.example_refusals import check_example
 from fedmeta.privacy.plan import plan
+from fedmeta.privacy.user_refusals import check_user
 from fedmeta.public import is_private
-from fedmeta.sections.validation import ValidationConfig
 
 
 def checked(method: Method, population: Population, config: Config) -> Privacy:
@@ -30,7 +30,7 @@ def check_settings(method: Method, config: Config) -> None:
         ConfigError: with the rule and the remedy.
     """
     if config.privacy.unit == "user" and method.contribute is not None:
-        _check_user(method, config)
+        check_user(method, config)
     if config.privacy.unit == "example":
         check_example(method, config)
 
@@ -56,40 +56,3 @@ def in_the_clear(method: Method, store: UserStore | None, config: Config) -> tup
             " items, which are no public ones; name others in data.public"
         )
     return tuple(found)
-
-
-def _check_user(method: Method, config: Config) -> None:
-    """Refuse what one clip of all that leaves a user does not cover."""
-    name, remedy = method.name, "use another method, or privacy.unit = 'off'"
-    if config.federation.weighting == "examples":
-        raise ConfigError(
-            "federation.weighting = 'examples': with privacy.unit = 'user' the weight of a user"
-            " may not depend on his data, since the sum of the weights would tell of it; set"
-            " federation.weighting = 'uniform'"
-        )
-    cap, given = config.validation.max_norm, config.privacy
-    loose = given.mechanism == "local" or given.adaptive_quantile > 0
-    # Where the clip moves or noise is added by users, no size is checked: only a cap that was
-    # asked for would be missed.
-    if cap and (cap != ValidationConfig().max_norm if loose else cap <= given.clip):
-        raise ConfigError(
-            f"validation.max-norm = {cap:g} with privacy.unit = 'user': a chunk of users that is"
-            " refused for its norm takes all of them away for what one has sent, which no clip of"
-            " one user covers; set validation.max-norm = 0, the clip bounds them already"
-        )
-    if method.weighs:
-        raise ConfigError(
-            f"method.name = {name!r} weighs users by their data, which privacy.unit = 'user' does"
-            f" not cover; {remedy}"
-        )
-    if method.generator is not None:
-        raise ConfigError(
-            f"method.name = {name!r} needs each user's own contribution at the server, and"
-            f" privacy.unit = 'user' protects sums; {remedy}"
-        )
-    if method.beside or method.statistics:
-        names = ", ".join(sorted({*method.beside, *method.statistics}))
-        raise ConfigError(
-            f"method.name = {name!r} sends counts or running means ({names}), which the server"
-            f" uses past its optimizer and which noise would make useless; {remedy}"
-        )

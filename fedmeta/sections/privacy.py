@@ -20,7 +20,9 @@ class PrivacyConfig(Section):
         " correlated over rounds (DP-FTRL, banded matrix factorization)",
     )
     noise_multiplier: NonNegative = Field(
-        0.0, description="standard deviation of the noise over the clip"
+        20.0,
+        description="standard deviation of the noise over the clip; the default hides even a label"
+        " in what one user sends, `fedmeta epsilon` says what less costs",
     )
     clip: Annotated[float, Field(gt=0.0)] = Field(
         1.0, description="largest L2 norm of what one record contributes"

@@ -90,9 +90,28 @@ def test_scores_and_features(tmp_path: Path) -> None:
     assert people.outputs == 5
 
 
+def test_a_text_of_the_test_problem_trains_nobody(tmp_path: Path) -> None:
+    """Where two problems ask different things of some of the same texts."""
+    mine, last = labelled(2, "a"), labelled(3, "c")
+    both = [{**row, "text": last[i]["text"]} if i % 4 == 0 else row for i, row in enumerate(mine)]
+    names = [str(write(tmp_path / f"{n}.jsonl", rows)) for n, rows in (("a", both), ("c", last))]
+    store = joined(names)
+    side = np.repeat(store.split, store.sizes())
+    texts = [{store.items[i] for i in store.item[side == code]} for code in range(3)]
+    assert texts[0]
+    assert texts[1]
+    assert not texts[2] & (texts[0] | texts[1])
+    assert store.dropped == {"texts of the test problem (1:a.jsonl)": len(mine) // 4}
+    assert not joined([files(tmp_path)[0], names[1]]).dropped
+    copy = [{**row, "label": f"other {row['label']}"} for row in last]
+    again = str(write(tmp_path / "copy.jsonl", copy))
+    with pytest.raises(DataError, match=r"all texts of copy.jsonl are in c.jsonl.*name another"):
+        joined([again, names[1]])
+
+
 def test_problems_that_do_not_go_together(tmp_path: Path) -> None:
     a, b, _ = files(tmp_path)
-    for names in ([], [a], [a, a]):
+    for names in ([], [a], [a, a], [a, f"{tmp_path}/../{tmp_path.name}/a.jsonl"]):
         with pytest.raises(DataError, match=r"at least two different sources"):
             joined(names)
     numbers = str(write(tmp_path / "n.csv", feature_rows()))

@@ -1,5 +1,7 @@
 """APFL: gradients of all that moves against finite differences, and what it reduces to."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -49,6 +51,48 @@ def test_apfl_gradients(head: str) -> None:
     assert distance(subtract(v, kept), {n: 0.5 * g for n, g in for_v.items()}) < 1e-12
     for_w = learner.grad(w, task.support)  # not at the mixture
     assert distance(part(sent, is_head), {n: 0.5 * g for n, g in for_w.items()}) < 1e-12
+
+
+def walked(
+    learner: Primal, task: Task, start: tuple[Params, Params, float], given: Inner, shared: bool
+) -> tuple[Params, Params, float]:
+    """The steps by autograd alone; ``shared``: whether w takes FedAvg's beside those of v."""
+    w, v, alpha = start
+    of_w, of_v = ({n: torch.zeros_like(x) for n, x in side.items()} for side in (w, v))
+    for _ in range(given.steps):
+        free = {n: x.clone().requires_grad_() for n, x in v.items()}
+        share = torch.tensor(alpha, dtype=torch.float64, requires_grad=True)
+        mixed = {n: share * x + (1 - share) * w[n] for n, x in free.items()}
+        *g_v, turn = torch.autograd.grad(learner.loss(mixed, task.support), [*free.values(), share])
+        if shared:
+            free_w = {n: x.clone().requires_grad_() for n, x in w.items()}
+            g_w = torch.autograd.grad(learner.loss(free_w, task.support), list(free_w.values()))
+            of_w = {n: given.momentum * of_w[n] + g for n, g in zip(free_w, g_w, strict=True)}
+            w = {n: x - given.rate * of_w[n] for n, x in w.items()}
+        of_v = {n: given.momentum * of_v[n] + g for n, g in zip(free, g_v, strict=True)}
+        v = {n: x - given.rate * of_v[n] for n, x in v.items()}
+        alpha = min(max(alpha - given.options.mix_rate * float(turn), 0.0), 1.0)
+    return w, v, alpha
+
+
+@every_head
+@pytest.mark.parametrize("momentum", [0.0, 0.6])
+def test_apfl_step_by_step(head: str, momentum: float) -> None:
+    """Three steps of a training user, and of one who leaves w as it is but moves v and alpha."""
+    given = replace(inner(0.5, 3, mix=0.6, mix_rate=0.03), momentum=momentum)
+    learner, task, w, v, sent, after = apfl(head, given, 0.3)
+    at_w, at_v, alpha = walked(learner, task, (w, v, 0.3), given, shared=True)
+    assert after == pytest.approx(alpha, rel=1e-10)
+    assert distance(part(owned(sent), is_head), at_v) < 1e-12
+    assert distance(subtract(w, part(sent, is_head)), at_w) < 1e-12
+    offset = torch.tensor(0.3 - 0.6, dtype=torch.float64)
+    mine = {**w, **as_own({**v, OFFSET: offset})}
+    found = METHODS["apfl"].adapt(learner, mine, task, given)
+    at_w, at_v, share = walked(learner, task, (w, v, 0.3), given, shared=False)
+    assert abs(share - 0.3) > 1e-3
+    assert distance(found, mixture(at_w, at_v, torch.tensor(share, dtype=torch.float64))) < 1e-12
+    still = mixture(at_w, at_v, torch.tensor(0.3, dtype=torch.float64))
+    assert distance(found, still) > 1e-4
 
 
 @pytest.mark.parametrize("seed", [73, 74, 75])

@@ -26,10 +26,14 @@ def settings(progress: float = 0.0, **options: float) -> Inner:
     return Inner(0.5, STEPS, options=MethodConfig.model_validate(options), progress=progress)
 
 
-def test_weights_of_the_steps_by_their_formula() -> None:
-    """By epochs e of E in which the losses of all steps count, as published."""
-    steps, epochs = 5, 10
-    for e in range(20):
+@pytest.mark.parametrize("epochs", [10, 50])
+def test_weights_of_the_steps_by_their_formula(epochs: int) -> None:
+    """By epochs e of E in which the losses of all steps count, as published.
+
+    Of 50, the last two are at the floor.
+    """
+    steps = 5
+    for e in range(2 * epochs):
         if e < epochs:
             early = max(1 / steps - e / (steps * epochs), 0.03 / steps)
             last = min(
@@ -37,7 +41,7 @@ def test_weights_of_the_steps_by_their_formula() -> None:
             )
         else:
             early, last = 0.0, 1.0
-        found = step_weights(steps, e / 40, epochs / 40)
+        found = step_weights(steps, e / (4 * epochs), 0.25)
         assert found == pytest.approx([early] * (steps - 1) + [last], rel=1e-12)
         assert sum(found) == pytest.approx(1.0)
     assert step_weights(3, 0.0, 0.0) == [0.0, 0.0, 1.0]

@@ -11,7 +11,7 @@ from fedmeta.cohort import Trial
 from fedmeta.inner import Inner
 from fedmeta.learner import Model, Primal
 from fedmeta.methods import METHODS
-from fedmeta.methods.mann import read_support
+from fedmeta.methods.mann import DECAY, ROWS, UNITS, WIDTH, ask, read_support
 from fedmeta.methods.meta_networks import SLOPES, STEP
 from fedmeta.methods.method import Setup
 from fedmeta.outer import advance, begin
@@ -73,6 +73,53 @@ def test_a_label_arrives_after_its_prediction() -> None:
         if t < 8:
             assert bool(((other - said)[:, t + 1 :].abs().amax(0) > 1e-9).all())
     assert said.shape == (3, 9)
+
+
+def test_memory_by_hand() -> None:
+    """More examples than rows, in plain loops: rows are emptied, and usage is forgotten."""
+    model, mine = model_of("mlp"), only(tasks(96, ((ROWS + 9, 3),)), 0)
+    theta, learner = theta_of(METHODS["mann"], model, 96), Primal(model)
+    p = {name.removeprefix("mann/"): value for name, value in theta.items()}
+    state, said = read_support(learner, theta, mine.support)
+    asked = ask(theta, state, learner.embed(theta, mine.query))
+
+    def zeros(n: int) -> Tensor:
+        return torch.zeros(n, dtype=torch.float64)
+
+    keys, values = [zeros(WIDTH)] * ROWS, [zeros(3)] * ROWS
+    used, emptied = [0.0] * ROWS, set[int]()
+    h, c, label = zeros(UNITS), zeros(UNITS), zeros(3)
+
+    def step(x: Tensor) -> tuple[Tensor, Tensor, Tensor, list[float], Tensor]:
+        z = p["gates.input"] @ x + p["gates.label"] @ label + p["gates.state"] @ h + p["gates.bias"]
+        i, f, o, new = z.chunk(4)
+        cell = f.sigmoid() * c + i.sigmoid() * new.tanh()
+        out = o.sigmoid() * cell.tanh()
+        key = p["key.input"] @ x + p["key.state"] @ out
+        near = torch.stack([torch.cosine_similarity(key, row, dim=0) for row in keys])
+        looked = torch.softmax(p["log-sharpness"].exp() * near, 0).tolist()
+        found = sum((a * row for a, row in zip(looked, values, strict=True)), start=zeros(3))
+        says = p["output.state"] @ out + p["output.read"] @ found + p["output.bias"]
+        return out, cell, key, looked, says
+
+    gate = float(p["gate"].sigmoid())
+    for t, x in enumerate(learner.embed(theta, mine.support).mT):
+        h, c, key, looked, says = step(x)
+        torch.testing.assert_close(said[:, t], says, rtol=1e-9, atol=1e-10)
+        label, least = mine.support.y[:, t], used.index(min(used))
+        if bool(values[least].any()):
+            emptied.add(least)
+        for row in range(ROWS):
+            where = gate * looked[row] + (1 - gate) * (row == least)
+            kept = float(row != least)
+            keys[row] = kept * keys[row] + where * key
+            values[row] = kept * values[row] + where * label
+            used[row] = DECAY * used[row] + looked[row] + where
+    assert len(emptied) > 5
+    torch.testing.assert_close(state.values, torch.stack(values), rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(state.keys, torch.stack(keys), rtol=1e-9, atol=1e-10)
+    for q, x in enumerate(learner.embed(theta, mine.query).mT):
+        torch.testing.assert_close(asked[:, q], step(x)[-1], rtol=1e-9, atol=1e-10)
 
 
 def episodes(seed: int, users: int, length: int) -> Task:
@@ -139,6 +186,46 @@ def test_a_map_that_is_linear_makes_a_step_of_descent() -> None:
         phi = {n: theta[n] - STEP * step[n] for n in ("output.weight", "output.bias")}
         expected = learner.logits({**theta, **phi}, mine.query)
         torch.testing.assert_close(found[user, :, :queries], expected, rtol=1e-8, atol=1e-8)
+
+
+def test_fast_weights_by_hand() -> None:
+    """Example by example, with the gradients of autograd; the features are the embeddings."""
+    method, model, mine = METHODS["meta-networks"], model_of("linear"), only(tasks(97, SIZES), 0)
+    theta = theta_of(method, model, 97)
+    p = {name.removeprefix("meta-networks/"): value for name, value in theta.items()}
+    label = mine.support.y.argmax(0)
+    head = [theta["output.weight"], theta["output.bias"]]
+
+    def made(name: str, g: Tensor) -> Tensor:
+        pairs = zip(p[f"{name}-map.slopes"], p[f"{name}-map.heights"], strict=True)
+        return sum((v * torch.tanh(u * g) for u, v in pairs), start=torch.zeros_like(g))
+
+    slow = p["key"].clone().requires_grad_()
+    own = torch.stack([p["read-out"] @ torch.relu(slow @ x) for x in mine.support.x])
+    (g,) = torch.autograd.grad(torch.nn.functional.cross_entropy(own, label), slow)
+    fast_key = made("key", g)
+
+    def represented(h: Tensor) -> Tensor:
+        return torch.relu(p["key"] @ h) + torch.relu(fast_key @ h)
+
+    layers = []
+    for x, y in zip(mine.support.x, label, strict=True):
+        free = [value.clone().requires_grad_() for value in head]
+        loss = torch.nn.functional.cross_entropy(free[0] @ x + free[1], y)
+        layers.append([made("output", g) for g in torch.autograd.grad(loss, free)])
+    assert method.predict is not None
+    found = method.predict(Primal(model), theta, mine, INNER)
+    for q, x in enumerate(mine.query.x):
+        like = [
+            torch.cosine_similarity(represented(x), represented(other), dim=0)
+            for other in mine.support.x
+        ]
+        attention = torch.softmax(p["log-sharpness"].exp() * torch.stack(like), 0)
+        assert float(attention.max()) > 1.5 * float(attention.min())
+        expected = head[0] @ x + head[1]
+        for a, (weight, bias) in zip(attention, layers, strict=True):
+            expected = expected + a * (weight @ x + bias)
+        torch.testing.assert_close(found[:, q], expected, rtol=1e-9, atol=1e-10)
 
 
 def test_without_fast_weights_it_is_the_slow_head() -> None:

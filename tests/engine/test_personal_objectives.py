@@ -137,6 +137,20 @@ def test_newcomers_take_the_proximal_point(name: str) -> None:
     torch.testing.assert_close(flat(phi), expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["pfedme", "ditto"])
+def test_momentum_is_of_the_losss_gradient_alone(name: str) -> None:
+    model, theta, task, support, _ = setting(name)
+    weight, rate, momentum = 0.9, 0.4, 0.6
+    w = v = flat(theta)
+    velocity = torch.zeros_like(v)
+    for _ in range(3):
+        velocity = momentum * velocity + support.grad(v)
+        v = (v - rate * velocity + rate * weight * w) / (1 + rate * weight)
+    given = replace(inner(rate, 3, **{f"{name}_lambda": weight}), momentum=momentum)
+    phi = METHODS[name].adapt(Primal(model), held(METHODS[name], theta, {}), only(task, 0), given)
+    torch.testing.assert_close(flat(phi), v, rtol=1e-12, atol=1e-13)
+
+
 def ditto_round(head: str, theta: Params, task: Task, given: Inner, memory: Params) -> Params:
     found = cohort.contribute(METHODS["ditto"], model_of(head), theta, task, given, memory=memory)
     return found.kept

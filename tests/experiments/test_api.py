@@ -30,7 +30,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
-    return compare(TINY, ["fedavg-ft"], 2, out=tmp_path_factory.mktemp("compare"), quiet=True)
+    reported = TINY | {"run.report": True}
+    return compare(reported, ["fedavg-ft"], 2, out=tmp_path_factory.mktemp("compare"), quiet=True)
 
 
 def test_the_same_as_the_command(run: Run, fedmeta: Callable[..., Result]) -> None:
@@ -40,18 +41,24 @@ def test_the_same_as_the_command(run: Run, fedmeta: Callable[..., Result]) -> No
     Path("file.toml").write_text(tomli_w.dumps({"run": {"seed": 4}}), encoding="utf-8")
     changes = {key: value for key, value in GIVEN.items() if key != "run.seed"}
     for source, more in (
-        (parse(GIVEN), None),
+        (parse(GIVEN), {"run.report": True}),
         ("file.toml", changes),
         (Path("file.toml"), changes),
     ):
         again = simulate(source, more, quiet=True)
+        # Its report too, unless the config says otherwise.
+        assert (again.folder / "report.html").is_file() == (more is not changes)
         assert again.summary["weights_sha256"] == said["weights_sha256"]
 
 
 def test_comparing_is_the_same_as_the_command(
     found: Comparison, fedmeta: Callable[..., Result]
 ) -> None:
-    said = fedmeta("compare", "--methods", "fedavg-ft", "--seeds", 2, *sets(), "--json").json
+    given = sets(run__report=True)
+    said = fedmeta("compare", "--methods", "fedavg-ft", "--seeds", 2, *given, "--json").json
+    files = [{path.name for path in Path(one).iterdir()} for one in (said["folder"], found.folder)]
+    assert files[0] == files[1]
+    assert "report.html" in files[0]
     assert list(said["methods"]) == list(found.content["methods"])
     assert said["pairs"] == [dict(pair) for pair in found.content["pairs"]]
     assert said["verdict"] == found.verdict.sentence
@@ -138,9 +145,12 @@ def test_frontier(tmp_path: Path) -> None:
     from experiments.api import frontier
 
     changes = TINY | {"privacy.clip": 1.0, "head.name": "linear"}
+    axes = {"methods": "fedavg", "mechanisms": "user/gaussian", "epsilons": "8"}
     found: Frontier = frontier(
-        changes=changes, methods="fedavg", mechanisms="user/gaussian", epsilons="8", out=tmp_path
+        changes=changes | {"run.report": True}, **axes, canaries=40, out=tmp_path
     )
+    assert (tmp_path / "frontier.svg").is_file()
+    assert "--epsilons 8 --seeds 1 --canaries 40" in (tmp_path / "report.html").read_text()
     assert set(found.users["method"]) == {"fedavg", "local"}
     assert "epsilon" in found._repr_html_()
     assert len(found.plot_frontier().axes) == 4  # the last is the audit's

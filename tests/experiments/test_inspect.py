@@ -1,5 +1,6 @@
 """``fedmeta inspect``: what is in a file, and a config for it that runs."""
 
+import shlex
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -72,3 +73,26 @@ def test_too_few_users_for_a_verdict(users: int, few: bool, fedmeta: Callable[..
     shown = fedmeta("inspect", path)
     assert shown.code == 0, shown.err
     assert ("a verdict needs at least 5 test users" in shown.out) == few
+
+
+def test_whole_numbers_that_are_no_classes(fedmeta: Callable[..., Result]) -> None:
+    """It says so, proposes a regression, and its command goes through where another would not."""
+    rows = [row | {"label": round(3 * row["label"])} for row in offset_rows()]
+    path = write(Path("my data.csv"), rows)
+    found = fedmeta("inspect", path, "--json").json
+    assert (found["task"], tomllib.loads(found["config"])["data"]["task"]) == ("regression",) * 2
+    shown = fedmeta("inspect", path).out
+    assert "taken for numbers to predict" in " ".join(shown.split())
+    words = shlex.split(shown[shown.index("fedmeta compare \\") :])[1:]
+    assert "data.source=my data.csv" in words
+    small = sets(federation__rounds=1, backbone__name="auto")
+    assert fedmeta(*words, "--methods", "local", *small, "--json").json["measure"] == "mae"
+    same = fedmeta("inspect", path, "--set", "data.task=classification")
+    assert same.code == 2
+    assert "set data.task=regression if they are numbers to predict" in same.err
+
+
+def test_classes_by_number_stay_classes(fedmeta: Callable[..., Result]) -> None:
+    rows = [row | {"label": number % 25} for number, row in enumerate(offset_rows())]
+    found = fedmeta("inspect", write(Path("data.csv"), rows), "--json").json
+    assert (found["task"], found["numbers"]) == ("classification", "")

@@ -6,10 +6,8 @@ import json
 import os
 import random
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 import pytest
 import torch
@@ -20,6 +18,7 @@ from strategies import checkpoint
 from strategies.checkpoint import CheckpointError, Progress
 from strategies.events import RoundDone
 from strategies.trust import Trust
+from tests.forked import killed_at
 
 SETTINGS: dict[str, Scalar] = {"method.name": "maml", "run.seed": 3}
 
@@ -35,7 +34,7 @@ def progress(number: int) -> Progress:
     }
     history = [RoundDone(r, 9, 50, r % 2, 0.1 * r, None if r % 2 else 0.5) for r in range(1, 4)]
     privacy = {"below": torch.randn(2, generator=random_)}
-    trust = Trust((0.5, 1.5 * number), {3: 1}, {7: number + 2})
+    trust = Trust((0.5, 1.5 * number), {3: 1}, {7: number + 2}, (2.5, 0.25))
     state = ServerState(number, meta, outer, privacy)
     return Progress(state, (0.1 + number, number, best), history, trust)
 
@@ -180,32 +179,9 @@ def test_faults_leave_the_old_or_the_new_one(
 
 
 def _writes(folder: Path, number: int, most: int) -> int:
-    """Write a checkpoint in a process of its own that is gone at its ``most``-th call.
-
-    Returns:
-        How many calls it came to.
-    """
-    read, write = os.pipe()
-    child = os.fork()
-    if child:
-        os.close(write)
-        os.waitpid(child, 0)
-        with os.fdopen(read) as answer:
-            return int(answer.read() or most)
-    made = 0
-
-    def count(frame: FrameType | None, event: str, arg: object) -> None:
-        nonlocal made
-        made += 1
-        if made > most:
-            os._exit(9)
-
+    """Write a checkpoint in a process that is gone at its ``most``-th call; calls it came to."""
     what = progress(number)
-    sys.setprofile(count)
-    checkpoint.write(folder, what, SETTINGS)
-    sys.setprofile(None)
-    os.write(write, str(made).encode())
-    os._exit(0)
+    return killed_at(most, lambda: checkpoint.write(folder, what, SETTINGS))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # fork beside threads

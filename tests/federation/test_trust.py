@@ -73,6 +73,18 @@ def test_an_honest_run_refuses_nobody_and_is_what_it_was() -> None:
     assert weights_sha256(over_inline(loose).last) == weights_sha256(outcome.last)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["maml", "maml-pp", "lg-fedavg"])
+def test_few_users_who_train_for_long_refuse_nobody(name: str) -> None:
+    """Eight users, one by one, until their contributions are next to nothing."""
+    given = small(
+        method__name=name, federation__users_per_round=8, federation__rounds=80,
+        evaluation__every=80,
+    )  # fmt: skip
+    nobody = {"replies": {}, "quarantined": 0, "rounds_not_counted": 0}
+    assert refused(over_inline(given)) == nobody
+
+
 def test_strikes_lead_to_quarantine() -> None:
     """A user who is asked every round is bad three times, sits out two, and comes back."""
     given = small(federation__rounds=8, federation__users_per_round=10**6, validation__quarantine=2)
@@ -101,6 +113,24 @@ def test_the_least_ratio_refuses_no_lone_user() -> None:
     assert refused(over_inline(given)) == nobody
 
 
+@pytest.mark.parametrize(("factor", "times_refused"), [(1.0, 0), (100.0, 1)])
+def test_whom_the_model_does_not_fit_yet_is_no_attacker(factor: float, times_refused: int) -> None:
+    """Everybody's contributions shrink to nothing, and one comes as long as all were at first.
+
+    One that is ten times longer than that is refused all the same.
+    """
+    given = small(federation__rounds=6, federation__users_per_round=10**6)
+    late = first_users(given)[1]
+
+    def spoil(order: wire.Order, term: wire.Sum) -> wire.Sum:
+        far = order.round == 6 and late in order.users
+        by = factor if far else 1.0 if order.round == 1 else 1e-4
+        return term._replace(total={name: by * value for name, value in term.total.items()})
+
+    history = over_inline(given, app=spoiled(spoil)).history
+    assert [e.refused.get("norm", 0) for e in history] == [0] * 5 + [times_refused]
+
+
 def test_a_sum_of_several_strikes_nobody() -> None:
     given = small(federation__chunk=2, federation__rounds=5, federation__users_per_round=10**6)
     outcome = over_inline(given, app=spoiled(times(np.nan, first_users(given)[0])))
@@ -115,6 +145,9 @@ def test_what_is_remembered() -> None:
     trust = after(trust, [2.0], [4], 2, checks)
     assert (trust.strikes, trust.until) == ({5: 1}, {4: 5})
     assert [quarantined(trust, n) for n in (3, 5, 6)] == [[4], [4], []]
+    long = after(Trust(norms=(1.0,) * 16, first=(2.0,) * 15), [3.0, 4.0], [], 3, checks)
+    assert long.norms == (*(1.0,) * 14, 3.0, 4.0)
+    assert long.first == (*(2.0,) * 15, 3.0)
     lenient = small(validation__strikes=0).config.validation
     assert not after(trust, [], [5] * 99, 3, lenient).until.get(5)
 

@@ -1,5 +1,6 @@
 """What example-level privacy cannot be had for is refused before the run, with the remedy."""
 
+import re
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from fedmeta.privacy.terms import terms
 from tests.engine.cases import FEDERATED, FITS, problem
 from tests.privacy.doors import private
 
+UNCOVERED = {"metaadapt", "meta-fine-tuning", "multi-task", "pfedhn"}
+"""Methods that noise on a sum of clipped contributions does not cover."""
 ABLE = {"bias", "fedavg", "fedavg-ft", "fedprox", "reptile", "fomaml", "anil", "fedbabu"}
 
 
@@ -21,8 +24,29 @@ def test_the_list_of_methods_is_this_one() -> None:
 
 @pytest.mark.parametrize("name", [name for name in FEDERATED if name not in ABLE])
 def test_other_methods_are_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"so that no clip.*reptile.*privacy\.unit = 'user'"):
+    """The other unit is offered to those that it covers, and to no others."""
+    with pytest.raises(ConfigError, match=r"so that no clip.*reptile") as error:
         private(name, FITS[name][0])
+    assert ("privacy.unit = 'user'" in str(error.value)) == (name not in UNCOVERED)
+
+
+@pytest.mark.parametrize("name", FEDERATED)
+def test_what_a_refusal_names_instead_works(name: str) -> None:
+    """With the same head, data and settings."""
+    given: dict[str, Any] = {
+        "privacy__unit": "user",
+        "privacy__noise_multiplier": 1.0,
+        "data__domains": 3,
+        "head__name": FITS[name][0],
+    }
+    if name not in UNCOVERED:
+        problem(method__name=name, **given)
+        return
+    with pytest.raises(ConfigError, match=f"'{name}'.*use method.name = ") as error:
+        problem(method__name=name, **given)
+    found = re.search(r"use method\.name = '([\w-]+)'", str(error.value))
+    assert found
+    problem(method__name=found[1], **given)
 
 
 def test_second_order_is_refused_for_what_it_is() -> None:

@@ -1,13 +1,10 @@
 """Goals P8 and R5: nothing leads past a budget, or to a release without a charge."""
 
 import math
-import os
 import random
 import sqlite3
-import sys
 from collections import Counter
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -17,6 +14,7 @@ from clients import ledger
 from clients.ledger import FILE, Budget, LedgerError, Release, charge, fingerprint, history, total
 from fedmeta.privacy.accounting import epsilon
 from fedmeta.privacy.event import Charge, Event
+from tests.forked import killed_at
 
 DELTA = 1e-5
 NONE = Budget(0.0, DELTA)
@@ -172,35 +170,15 @@ def test_a_ledger_that_cannot_be_written_stops_everything(tmp_path: Path) -> Non
 
 
 def _calls(folder: Path, number: int, most: int) -> int:
-    """Charge and release in a process of its own that is gone at its ``most``-th call.
+    """Charge and release in a process that is gone at its ``most``-th call; calls it came to."""
 
-    Returns:
-        How many calls it came to.
-    """
-    read, write = os.pipe()
-    child = os.fork()
-    if child:
-        os.close(write)
-        os.waitpid(child, 0)
-        with os.fdopen(read) as answer:
-            return int(answer.read() or most)
-    made = 0
+    def act() -> None:
+        charge(folder, ["a", "b"], Release("run", number, "", KINDS[0]), NONE)
+        with (folder / "seen").open("a") as seen:
+            seen.write("x")
+            seen.flush()  # its return is a point too: the release is out, and nobody knows
 
-    def count(frame: FrameType | None, event: str, arg: object) -> None:
-        nonlocal made
-        made += 1
-        if made > most:
-            os._exit(9)
-
-    sys.setprofile(count)
-    charge(folder, ["a", "b"], Release("run", number, "", KINDS[0]), NONE)
-    with (folder / "seen").open("a") as seen:
-        seen.write("x")
-        seen.flush()
-        count(None, "acknowledged", None)
-    sys.setprofile(None)
-    os.write(write, str(made).encode())
-    os._exit(0)
+    return killed_at(most, act)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # fork beside threads

@@ -122,10 +122,10 @@ def test_pictures_and_latex_for_papers(compared: Path, tmp_path: Path, fedmeta: 
         ),
         (
             ("frontier", CONFIGS / "preferences.toml", "--methods", "reptile", "--epsilons", "2",
-             "--mechanisms", "user/gaussian", "--set", "head.name=linear",
+             "--mechanisms", "user/gaussian", "--canaries", "20", "--set", "head.name=linear",
              "--set", "privacy.delta=0.001"), "frontier.json",
             "frontier config.toml --methods local,fedavg,reptile --mechanisms user/gaussian"
-            " --epsilons 2 --seeds 1",
+            " --epsilons 2 --seeds 1 --canaries 20",
         ),
         (
             ("audit", "--parts", "canaries", "--canaries", "100", "--users", "40",
