@@ -38,6 +38,10 @@ REASONS = {
     " without --insecure",
     AGAIN: "the server does not know this node's key, or another process is online with it: on the"
     " server `fedmeta deploy add DIR --name NAME --key NAME.pub`, or `fedmeta deploy status DIR`",
+    # Flower ends a node by a signal to itself, and says nothing, where its requests are not taken.
+    "SuperNode terminated gracefully": "the server does not take this node's requests: the clock of"
+    " this machine and that of the server are minutes apart (set them right), or its key is good no"
+    " more (`fedmeta deploy status DIR` on the server)",
 }
 """What Flower says, and what it means."""
 Tell = Callable[[str], None]

@@ -64,6 +64,7 @@ def _fake(
     [
         ("details = 'Invalid timestamp'", "the clock of this machine"),
         ("Missing authentication metadata", "wants nodes to have keys"),
+        ("INFO :      SuperNode terminated gracefully.", "are minutes apart"),
         ("something else", "something else"),
     ],
 )
