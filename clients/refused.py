@@ -3,8 +3,12 @@
 The full reason may hold a user's data. It goes to the node's own log.
 """
 
+import errno
+import os
+
 from flwr.app import Error, Message
 
+NO_SPACE = os.strerror(errno.ENOSPC)
 REFUSED = 900
 """Code of a node's error replies; Flower's own are below 100."""
 
@@ -42,8 +46,12 @@ def code_of(text: str | None) -> str:
 
     >>> code_of(reason("policy", "max-clip")), code_of("Traceback ..."), code_of(None)
     ('node-policy', 'node-failed', 'node-failed')
+    >>> code_of("<class 'OSError'>:<'[Errno 28] No space left on device: ...'>")
+    'node-disk'
     """
     text = text or ""
+    if NO_SPACE in text:  # Flower itself could not write there, and says so in its own words
+        return "node-disk"
     word = text.removeprefix("refused: ").split(":")[0].split(" ")[0]
     return f"node-{word}" if text.startswith("refused: ") and word in CODES else "node-failed"
 

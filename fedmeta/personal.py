@@ -6,8 +6,6 @@ parameters. Either way a personal model is named tensors, users' stack, and it s
 :func:`fedmeta.cohort.predict` says.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.func import vmap
@@ -15,7 +13,6 @@ from torch.func import vmap
 from fedmeta.cohort import has_dual
 from fedmeta.dual import Dual, task_of
 from fedmeta.gram import anchors, each, geometry
-from fedmeta.heads.head import Tail
 from fedmeta.inner import Inner
 from fedmeta.learner import Model, Primal, is_aligned
 from fedmeta.methods import Method
@@ -100,29 +97,6 @@ def answer(
 
     found: Tensor = vmap(one)(dict(mine), x)
     return found
-
-
-def answer_each(tail: Tail, mine: Sequence[Params], x: Tensor) -> Tensor:
-    """:func:`answer` of users whose parameters lie apart, for heads with an affine first layer.
-
-    First layers are read where they are: to lay them on top of each other takes longer than the
-    products. What is behind them is small.
-
-    Args:
-        tail: of the head.
-        mine: of each of the U users.
-        x: features ``(U, Q, D)``.
-    """
-    weight, bias = f"{tail.layer}.weight", f"{tail.layer}.bias"
-    z = x.new_empty(len(mine), mine[0][bias].shape[0], x.shape[1])
-    for one, given, out in zip(mine, x, z, strict=True):
-        if len(given) == 1:
-            torch.addmv(one[bias], one[weight], given[0], out=out[:, 0])
-        else:
-            torch.addmm(one[bias][:, None], one[weight], given.mT, out=out)
-    names = mine[0].keys() - {weight, bias}
-    rest = {name: torch.stack([one[name] for one in mine]) for name in names}
-    return tail.forward(rest, z)
 
 
 def alone(

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -25,6 +26,8 @@ AGAIN = "code: 2004"
 PATIENCE = 90.0
 """Seconds for which a node that is refused so tries again; the SuperLink notices within 60."""
 PAUSE = 5.0
+DRAINED = 10.0
+"""Seconds in which what an ended process has said is read."""
 LOG = "supernode.log"
 REASONS = {
     "Invalid timestamp": "the clock of this machine and that of the server are minutes apart: set"
@@ -35,6 +38,10 @@ REASONS = {
     " without --insecure",
     AGAIN: "the server does not know this node's key, or another process is online with it: on the"
     " server `fedmeta deploy add DIR --name NAME --key NAME.pub`, or `fedmeta deploy status DIR`",
+    # Flower ends a node by a signal to itself, and says nothing, where its requests are not taken.
+    "SuperNode terminated gracefully": "the server does not take this node's requests: the clock of"
+    " this machine and that of the server are minutes apart (set them right), or its key is good no"
+    " more (`fedmeta deploy status DIR` on the server)",
 }
 """What Flower says, and what it means."""
 Tell = Callable[[str], None]
@@ -166,7 +173,7 @@ def _keep(deployment: Deployment, here: Place, tell: Tell) -> None:
     mark = f"{deployment.folder}:{part(here.name)}"
     began = time.monotonic()
     while True:
-        with subprocess.Popen(
+        process = subprocess.Popen(
             flower.quick(command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -174,9 +181,9 @@ def _keep(deployment: Deployment, here: Place, tell: Tell) -> None:
             text=True,
             errors="replace",
             env=flower.environment(_home(here), mark),
-        ) as process:
-            ending = _hand_on(process)
-            said = _listen(process)
+        )
+        ending = _hand_on(process)
+        said = _listen(process)
         code = process.returncode
         if ending.is_set():
             return
@@ -200,13 +207,22 @@ def why(said: str) -> str:
 
 
 def _listen(process: "subprocess.Popen[str]") -> str:
-    """Pass on what a process says; the last of it."""
-    last: list[str] = []
-    if process.stdout is None:  # pragma: no cover - it was asked for
-        return ""
-    for line in process.stdout:
-        print(line, end="", flush=True)
-        last = [*last[-40:], line]
+    """Pass on what a process says until it ends; the last of it.
+
+    Its own processes write to the same pipe, and end when they see that it is gone: which they do
+    once it has been waited for, so that is not left until the pipe is empty.
+    """
+    last: deque[str] = deque(maxlen=40)
+
+    def pass_on() -> None:
+        for line in process.stdout or ():
+            print(line, end="", flush=True)
+            last.append(line)
+
+    reading = threading.Thread(target=pass_on, daemon=True)
+    reading.start()
+    process.wait()
+    reading.join(DRAINED)
     return "".join(last)
 
 

@@ -7,6 +7,7 @@ the end ``ended.json``: so the launcher may be ended and come back, and so may t
 
 import json
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,6 +53,7 @@ def plan(deployment: Deployment, config: Config, given: Facts, name: str, nodes:
 
     Raises:
         ConfigError: what cannot be run; the name is taken.
+        DeployError: the disk is full.
     """
     config = settled(config)
     stem = name or config.run.name or time.strftime("%Y%m%d-%H%M%S-") + config.method.name
@@ -65,12 +67,16 @@ def plan(deployment: Deployment, config: Config, given: Facts, name: str, nodes:
             f"there is a run {stem!r} already: go on with it by `fedmeta deploy run"
             f" {deployment.folder} --resume {stem}`, or choose another --name"
         )
-    folder = artifacts.make_folder(wanted, stem)
     config = config.model_copy(update={"run": config.run.model_copy(update={"name": stem})})
-    artifacts.write_config(folder, config)
-    facts.write(folder / FACTS, given)
-    artifacts.write_json(folder / WANTED, {"nodes": nodes or len(deployment.nodes)})
-    return Plan(folder, _ship(folder, config))
+    try:
+        folder = artifacts.make_folder(wanted, stem)
+        artifacts.write_config(folder, config)
+        facts.write(folder / FACTS, given)
+        artifacts.write_json(folder / WANTED, {"nodes": nodes or len(deployment.nodes)})
+        return Plan(folder, _ship(folder, config))
+    except OSError as error:
+        shutil.rmtree(wanted, ignore_errors=True)  # of a new run; its name is free again
+        raise DeployError(f"{str(wanted)!r} cannot be written: {error.strerror}") from None
 
 
 def meant(deployment: Path, config: Config) -> Path:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from experiments.serving import examples
 from experiments.serving.heads import Head, HeadError
 from experiments.serving.opened import Opened
-from experiments.serving.personal import answers, said
+from experiments.serving.personal import Room, answers, said
 from experiments.serving.store import HeadStore
 from fedmeta.backbones.live import Live
 
@@ -31,7 +31,9 @@ class Job(NamedTuple):
     items: Items
 
 
-def answer(opened: Opened, backbone: Live, store: HeadStore, jobs: Sequence[Job]) -> list[Answer]:
+def answer(
+    opened: Opened, backbone: Live, store: HeadStore, room: Room, jobs: Sequence[Job]
+) -> list[Answer]:
     """The answers to requests, in their order; one that cannot be answered spoils no other."""
     out: list[Answer] = []
     able: list[tuple[int, Head]] = []
@@ -51,7 +53,7 @@ def answer(opened: Opened, backbone: Live, store: HeadStore, jobs: Sequence[Job]
         rows = [np.asarray(jobs[number].items, dtype=np.float32) for number, _ in able]
         features = examples.features(opened, backbone, np.concatenate(rows))
     parts = torch.split(features, counts)
-    logits = answers(opened, [head for _, head in able], parts)
+    logits = answers(opened, [head for _, head in able], parts, room)
     for (number, head), one in zip(able, logits, strict=True):
         out[number] = said(opened, head, one)
     return out

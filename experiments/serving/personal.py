@@ -1,6 +1,7 @@
 """Heads made and asked: what ``fedmeta personalize`` and ``fedmeta predict`` do."""
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,12 @@ from fedmeta import personal
 from fedmeta.backbones.live import Live, live
 from fedmeta.config import ConfigError
 from fedmeta.personal import SUPPORT
+
+TOGETHER = 32
+"""Heads in one product: as many as a processor's cache holds."""
+
+Room = dict[tuple[str, torch.Size, torch.dtype], Tensor]
+"""Memory for the heads of a product, by parameter."""
 
 
 def backbone_of(opened: Opened) -> Live:
@@ -78,12 +85,16 @@ def predict(opened: Opened, backbone: Live, head: Head, items: Any) -> list[dict
     return said(opened, head, logits, whole=True)
 
 
-def answers(opened: Opened, asked: Sequence[Head], x: Sequence[Tensor]) -> list[Tensor]:
+def answers(
+    opened: Opened, asked: Sequence[Head], x: Sequence[Tensor], room: Room | None = None
+) -> list[Tensor]:
     """Logits ``(C, n)`` of each head for its own features ``(n, D)``.
 
-    Heads that have about as many examples to answer (and to remember) are computed together; no
-    answer depends on who else is, beyond rounding.
+    Heads that have about as many examples to answer (and to remember) share one product; no
+    answer depends on who shares it, beyond rounding. ``room`` is kept from call to call by who
+    calls often, on one thread.
     """
+    room = {} if room is None else room
 
     def alike(at: int) -> tuple[int, int]:
         held = asked[at].params.get(SUPPORT + "weight")
@@ -94,19 +105,34 @@ def answers(opened: Opened, asked: Sequence[Head], x: Sequence[Tensor]) -> list[
     found: list[Tensor] = [torch.empty(0)] * len(asked)
     for _, group in groupby(order, key=alike):
         members = list(group)
-        logits = _together(opened, [asked[at] for at in members], [x[at] for at in members])
-        for at, one in zip(members, logits, strict=True):
-            found[at] = one[:, : x[at].shape[0]]
+        for start in range(0, len(members), TOGETHER):
+            some = members[start : start + TOGETHER]
+            logits = _together(opened, [asked[at] for at in some], [x[at] for at in some], room)
+            for at, one in zip(some, logits, strict=True):
+                found[at] = one[:, : x[at].shape[0]]
     return found
 
 
-def _together(opened: Opened, asked: Sequence[Head], x: Sequence[Tensor]) -> Tensor:
-    tail, method = opened.model.head.tail, opened.method
+def _together(opened: Opened, asked: Sequence[Head], x: Sequence[Tensor], room: Room) -> Tensor:
     with torch.no_grad():
-        if tail is not None and not personal.remembers(method):
-            return personal.answer_each(tail, [head.params for head in asked], _filled(x))
-        mine = {name: _filled([head.params[name] for head in asked]) for name in asked[0].params}
-        return personal.answer(method, opened.model, opened.theta, mine, _filled(x), opened.inner)
+        mine = {
+            name: (_filled if name.startswith(SUPPORT) else partial(_side_by_side, name, room))(
+                [head.params[name] for head in asked]
+            )
+            for name in asked[0].params
+        }
+        return personal.answer(
+            opened.method, opened.model, opened.theta, mine, _filled(x), opened.inner
+        )
+
+
+def _side_by_side(name: str, room: Room, tensors: list[Tensor]) -> Tensor:
+    """Parameters on top of each other; heads of a run have the same shapes."""
+    key = (name, tensors[0].shape, tensors[0].dtype)
+    if key not in room:
+        room[key] = tensors[0].new_empty(TOGETHER, *tensors[0].shape)
+    # Memory that is there: that of a new tensor would cost more than what is written to it.
+    return torch.stack(tensors, out=room[key][: len(tensors)])
 
 
 def _filled(tensors: Sequence[Tensor]) -> Tensor:

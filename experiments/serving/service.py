@@ -67,7 +67,7 @@ def make_app(
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     figures, rates = Figures(store), Rates(limits.rate)
-    compute = partial(answer, opened, backbone, store)
+    compute = partial(answer, opened, backbone, store, {})
     batcher = Batcher(compute, limits.inputs, figures.told)
 
     @asynccontextmanager

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,7 @@ def _fake(
     [
         ("details = 'Invalid timestamp'", "the clock of this machine"),
         ("Missing authentication metadata", "wants nodes to have keys"),
+        ("INFO :      SuperNode terminated gracefully.", "are minutes apart"),
         ("something else", "something else"),
     ],
 )
@@ -73,6 +75,29 @@ def test_a_node_that_cannot_connect_says_why(
     here = node.Place("ann", tmp_path / "x.csv", tmp_path / "own", 1)
     with pytest.raises(ProcessError, match=word):
         node.keep(deployment, here, worlds.quiet)
+
+
+def test_a_node_that_ends_before_what_it_has_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flower's own processes look whether their parent is there, and one that is a zombie is."""
+    watching = (
+        "import os, sys, time\n"
+        "try:\n    while True: os.kill(int(sys.argv[1]), 0); time.sleep(0.05)\n"
+        "except ProcessLookupError: pass"
+    )
+    script = tmp_path / "supernode.py"
+    script.write_text(
+        "import os, subprocess, sys\n"
+        f"subprocess.Popen([sys.executable, '-c', {watching!r}, str(os.getpid())])\n"
+        "print(\"details = 'Invalid timestamp'\", flush=True)\nos._exit(1)\n"
+    )
+    deployment = worlds.make(tmp_path, ("ann",))
+    monkeypatch.setattr(node, "command_of", lambda *_: [sys.executable, str(script)])
+    began = time.monotonic()
+    with pytest.raises(ProcessError, match="the clock of this machine"):
+        node.keep(deployment, node.Place("ann", tmp_path, tmp_path / "own", 1), worlds.quiet)
+    assert time.monotonic() - began < node.DRAINED
 
 
 def test_a_node_that_seems_online_tries_again(

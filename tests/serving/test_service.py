@@ -239,6 +239,6 @@ def test_one_bad_head_spoils_no_other(maml: World, anns: Head, tmp_path: Path) -
     store = filled(maml, anns, tmp_path, ["ann"])
     jobs = [Job("ann", ["a"]), Job("nobody", ["b"]), Job("ann", ["c", "d"])]
     backbone = personal.backbone_of(maml.opened)
-    found = batching.answer(maml.opened, backbone, store, jobs)
+    found = batching.answer(maml.opened, backbone, store, {}, jobs)
     assert isinstance(found[1], heads.HeadError)
     assert [len(one) for one in (found[0], found[2]) if isinstance(one, list)] == [1, 2]
