@@ -9,10 +9,10 @@ from torch import Tensor
 from fedmeta import cohort
 from fedmeta.inner import Inner
 from fedmeta.learner import Primal
-from fedmeta.loop import initial
 from fedmeta.methods import METHODS
 from fedmeta.methods.adversary import opposed
 from fedmeta.params import DOMAIN, is_head, is_trunk, part
+from fedmeta.problem import initial
 from fedmeta.sections.method import MethodConfig
 from fedmeta.types import Params
 from tests.engine.cases import DOMAINS, distance, model_of, only, problem, tasks, theta_of
