@@ -151,4 +151,4 @@ def test_the_loss_of_a_release_is_that_of_the_library(rate: float, noise: float)
     ).self_compose(50)
     for eps in (0.0, 0.1, 1.0, 10.0):
         found, known = (one.get_delta_for_epsilon(eps) for one in (ours, theirs))
-        assert found == pytest.approx(known, rel=1e-7, abs=1e-15)
+        assert found == pytest.approx(known, rel=1e-9, abs=1e-13)
