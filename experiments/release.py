@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("fedmeta", "clients", "strategies", "experiments")
-EXTRAS = ("", "offline", "tracking")
+EXTRAS = ("", "offline", "tracking", "serve", "onnx", "peft")
 """What a user installs; tools of developers are not handed on."""
 
 LICENCES = (
@@ -89,10 +89,13 @@ def misplaced(wheel: Path) -> list[str]:
     """What is missing in a wheel, and what has no place in it."""
     names = zipfile.ZipFile(wheel).namelist()
     wanted = [f"{package}/{file}" for package in PACKAGES for file in ("__init__.py", "py.typed")]
-    configs = [
-        f"experiments/configs/{path.name}" for path in (ROOT / "experiments/configs").iterdir()
+    data = [
+        f"experiments/{folder}/{path.name}"
+        for folder in ("configs", "report/assets")
+        for path in (ROOT / "experiments" / folder).iterdir()
+        if path.is_file()
     ]
-    missing = [f"missing: {name}" for name in (*wanted, *configs) if name not in names]
+    missing = [f"missing: {name}" for name in (*wanted, *data) if name not in names]
     own = re.compile(rf"({'|'.join(PACKAGES)}|fedmeta-[^/]+\.dist-info)/")
     return missing + [f"no place in it: {name}" for name in names if not own.match(name)]
 

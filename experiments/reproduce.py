@@ -98,7 +98,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         "sinusoid.toml",
         {},
         "after 10 points maml's error is far under that of one pre-trained network fine-tuned",
-        ("fedavg-ft", "reptile", "maml"),
+        ("fedavg-ft", "maml"),  # with one step in training reptile is fedavg-ft
     ),
     "intents-5w1s": _intents(1, False),
     "intents-5w5s": _intents(5, False),
@@ -148,12 +148,23 @@ def config_of(name: str, data: Path | None, sets: list[str], flags: Mapping[str,
         names = ", ".join((*PROBES, *EXPERIMENTS))
         raise ConfigError(f"reproduce {name!r}: expected one of {names}")
     experiment = EXPERIMENTS[name]
-    base = settings.read(CONFIGS / experiment.config)
-    found: dict[str, Any] = dict(experiment.sets)
-    if base.data.source not in SOURCES:
-        found["data.source"] = str(data_file(base.data.source, data))
-    fixed = [f"{key}={_toml(value)}" for key, value in found.items()]
+    base = located(settings.read(CONFIGS / experiment.config), data)
+    values = {**experiment.sets, "data.source": base.data.source}
+    fixed = [f"{key}={_toml(value)}" for key, value in values.items()]
     return settings.read(CONFIGS / experiment.config, [*fixed, *sets], flags)
+
+
+def located(config: Config, data: Path | None) -> Config:
+    """A packaged config with its data file found, where it has one.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    source = config.data.source
+    if source in SOURCES:
+        return config
+    section = config.data.model_copy(update={"source": str(data_file(source, data))})
+    return config.model_copy(update={"data": section})
 
 
 def result(name: str, config: Config, found: Comparison) -> dict[str, Any]:

@@ -87,9 +87,9 @@ def _paid(began: float, backbone_s: float) -> dict[str, float]:
 
 
 def _dear(job: Job) -> bool:
-    """Whether the run's method has no dual form, which makes most runs cheap."""
+    """Whether the run has no dual form of one small layer, which makes most runs cheap."""
     method = METHODS[job.config.method.name]
-    return method.plain or method.plain_training
+    return method.plain or method.plain_training or method.head is not None
 
 
 class _Under(NamedTuple):

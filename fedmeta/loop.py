@@ -23,6 +23,7 @@ from fedmeta.gram import Geometry
 from fedmeta.inner import Inner
 from fedmeta.learner import Primal
 from fedmeta.methods.method import held
+from fedmeta.methods.told import told
 from fedmeta.outer import ServerState, advance, begin
 from fedmeta.params import DOMAIN, KEY, OWN, SHARE, add, part
 from fedmeta.population import Population
@@ -118,7 +119,8 @@ def facts_of(problem: Problem, users: NDArray[np.int64], judged: bool = False) -
 
     Of users who are ``judged`` it is what their support set says.
     """
-    population, needs = problem.population, problem.method.needs
+    population = problem.population
+    needs = told(problem.method, len(population.store.domains), judged)
     found: dict[str, NDArray[np.int64]] = {}
     if "domains" in needs:
         found[DOMAIN] = population.home[users]

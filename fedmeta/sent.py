@@ -13,7 +13,8 @@ from fedmeta.inner import Inner
 from fedmeta.learner import Primal, is_aligned
 from fedmeta.mapped import mapped
 from fedmeta.methods.method import held
-from fedmeta.params import DOMAIN, KEY, OWN, SHARE
+from fedmeta.methods.told import told
+from fedmeta.params import OWN, SHARE
 from fedmeta.problem import Problem
 from fedmeta.types import Examples, Params, Task
 
@@ -92,8 +93,8 @@ def _shapes(problem: Problem, meta: Params, inner: Inner) -> Shapes:
         return {}
     contribute = method.contribute
     none = torch.zeros(1, dtype=torch.int64, device=device)
-    facts = {"domains": DOMAIN, "key": KEY}
-    own: dict[str, Tensor] = {name: none for need, name in facts.items() if need in method.needs}
+    names = told(method, len(problem.population.store.domains)).values()
+    own: dict[str, Tensor] = dict.fromkeys(names, none)
     if method.generator is not None:
         made = method.generator.issue(meta, none)
         meta, own = {}, own | made

@@ -71,12 +71,17 @@ def test_licences(
 
 def test_contents_of_a_wheel(tmp_path: Path) -> None:
     wheel = tmp_path / "x.whl"
-    configs = [f"experiments/configs/{p.name}" for p in (ROOT / "experiments/configs").iterdir()]
+    kept = [
+        *(ROOT / "experiments/configs").iterdir(),
+        *(ROOT / "experiments/report/assets").iterdir(),
+    ]
+    configs = [str(path.relative_to(ROOT)) for path in kept if path.name != "report.css"]
     files = [f"{p}/{name}" for p in release.PACKAGES for name in ("__init__.py", "py.typed")]
     with zipfile.ZipFile(wheel, "w") as archive:
         for name in (*configs, *files[1:], "tests/test_x.py", "fedmeta-1.dist-info/METADATA"):
             archive.writestr(name, "")
     assert release.misplaced(wheel) == [
         "missing: fedmeta/__init__.py",
+        "missing: experiments/report/assets/report.css",
         "no place in it: tests/test_x.py",
     ]

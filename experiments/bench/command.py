@@ -64,6 +64,39 @@ def heads(
 
 
 @app.command()
+def ph(
+    config: ConfigPath = None,
+    data: Annotated[Path | None, typer.Option(help="The data file, or the folder of it.")] = None,
+    users: Annotated[int, typer.Option(min=1, help="Users whose models are stored.")] = 1000,
+    sets: Sets = None,
+    seed: Seed = None,
+    as_json: AsJson = False,
+) -> None:
+    """The Personalization Head: heads of four sizes, full fine-tuning, frozen prototypes."""
+    from experiments import reproduce
+    from experiments.bench import personal_heads as bench
+
+    wanted = config_of(config or reproduce.CONFIGS / bench.CONFIG, sets, seed, None, None)
+    wanted = reproduce.located(wanted, data)
+    _report(bench.rows(wanted, users, _say), bench.table, as_json)
+
+
+@app.command()
+def features(
+    config: ConfigPath = None,
+    texts: Annotated[int, typer.Option(min=2, help="Texts that are encoded.")] = 512,
+    turns: Annotated[int, typer.Option(min=1, help="Turns of each side.")] = 3,
+    sets: Sets = None,
+    as_json: AsJson = False,
+) -> None:
+    """Texts per second of feature extraction, and of a bare transformers loop."""
+    from experiments.bench import features as bench
+
+    wanted = config_of(config, sets, None, None, None)
+    _report(iter([bench.row(wanted, texts, turns)]), bench.table, as_json)
+
+
+@app.command()
 def encoders(
     config: ConfigPath = None,
     layers: Annotated[str, typer.Option(help="Layers kept, comma-separated; 0: all.")] = "1,2,4,0",

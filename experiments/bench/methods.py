@@ -28,6 +28,7 @@ from fedmeta.config import ConfigError
 from fedmeta.inner import Inner
 from fedmeta.methods import METHODS
 from fedmeta.methods.method import Method, Setup
+from fedmeta.methods.told import told
 from fedmeta.params import DOMAIN, KEY
 from fedmeta.problem import USUAL_HEAD
 from fedmeta.types import Params, Task
@@ -143,7 +144,7 @@ def _job(what: Work, number: int, chunks: int = 0) -> Job:
         [chunk(what, CHUNK, seed=100 * number + n) for n in range(chunks or USERS // CHUNK)]
     )
     each = torch.arange(CHUNK)
-    facts = {DOMAIN: each % DOMAINS} if "domains" in method.needs else {}
+    facts = {DOMAIN: each % DOMAINS} if "domains" in told(method, DOMAINS) else {}
     facts |= {KEY: each} if "key" in method.needs else {}
 
     def job() -> float:

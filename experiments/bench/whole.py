@@ -2,9 +2,15 @@
 
 Conv4 with 32 filters on images of 28 x 28, 5-way 5-shot with 15 queries of each class, 5 inner
 steps, 32 tasks. The loop is plain PyTorch in the textbook's order (convolution, group
-normalization, ReLU, maximum), one task after the other, nothing held back. Both sides take turns
-task by task in one process of one thread and are measured by its processor time, of which the
-least counts: what else runs on the machine is then as little in it as can be.
+normalization, ReLU, maximum), one task after the other, nothing held back, in the better of
+PyTorch's two layouts of images. All take turns task by task in one process of one thread and are
+measured by its processor time, of which the least counts: what else runs on the machine is then as
+little in it as can be.
+
+A maximum and a ReLU have kinks, and second-order MAML goes through millions of them: where a task
+comes near one, rounding alone decides which way its gradient goes. There the loop differs from
+itself in double precision by far more than rounding (``KINK``), so these tasks say nothing of an
+engine; they are counted, and the error is that of the others.
 """
 
 import resource
@@ -20,7 +26,7 @@ from torch.nn import functional as F
 
 from fedmeta import cohort
 from fedmeta.heads import HEADS
-from fedmeta.heads.conv4 import GROUP
+from fedmeta.heads.settled import GROUP
 from fedmeta.inner import Inner
 from fedmeta.learner import Model
 from fedmeta.losses import LOSSES
@@ -29,6 +35,8 @@ from fedmeta.types import Examples, Params, Task
 
 SIDE, WAY, SHOT, ASKED = 28, 5, 5, 15
 INNER = Inner(rate=0.1, steps=5)
+KINK = 1e-4
+LAYOUTS = {"channels first": torch.contiguous_format, "channels last": torch.channels_last}
 
 
 def row(tasks: int = 32, turns: int = 3, shot: int = SHOT, asked: int = ASKED) -> dict[str, Any]:
@@ -49,22 +57,35 @@ def row(tasks: int = 32, turns: int = 3, shot: int = SHOT, asked: int = ASKED) -
         peak.append(_peak())
         whole = _engine(model, theta, task)
         peak.append(_peak())
-        ours, loop, error = [], [], 0.0
+        ours, error, kinks = [], 0.0, 0
+        loops: dict[str, list[float]] = {name: [] for name in LAYOUTS}
         for turn in range(turns):
             mine = one(task, turn % tasks)
             found, seconds = _timed(lambda mine=mine: _engine(model, theta, mine))
             ours.append(seconds)
-            expected, seconds = _timed(lambda mine=mine: contribution(theta, mine))
-            loop.append(seconds)
-            error = max(error, _difference(found, expected))
+            for name, layout in LAYOUTS.items():
+                expected, seconds = _timed(lambda m=mine, at=layout: contribution(theta, m, at))
+                loops[name].append(seconds)
+                if layout == torch.contiguous_format:  # rounds as the engine does
+                    by_loop = expected
+            exact = contribution(_double(theta), Task(*(Examples(*map(_double, s)) for s in mine)))
+            if _difference(by_loop, exact) > KINK:
+                kinks += 1
+            else:
+                error = max(error, _difference(found, by_loop))
+        best = min(loops, key=lambda name: min(loops[name]))
+        loop = loops[best]
     finally:
         torch.set_num_threads(before)
     return {
         "work": "W4",
         "tasks_per_s": 1 / min(ours),
         "loop_tasks_per_s": 1 / min(loop),
+        "loop_layout": best,
         "ratio_to_loop": min(loop) / min(ours),
         "max_rel_err": error,
+        "kinks": kinks,
+        "turns": turns,
         "tasks": tasks,
         "peak_rss_mb": peak[2],
         "grown_mb": peak[2] - peak[1],
@@ -97,10 +118,19 @@ def one(task: Task, number: int) -> Task:
     return Task(*(Examples(*(field[at] for field in side)) for side in task))
 
 
-def contribution(theta: Params, task: Task) -> dict[str, Tensor]:
+def contribution(
+    theta: Params, task: Task, layout: torch.memory_format = torch.contiguous_format
+) -> dict[str, Tensor]:
     """What the one user of a chunk sends, in plain PyTorch."""
-    (x, qx), (y, qy) = zip(*((s.x[0], s.y[0].argmax(0)) for s in task), strict=True)
-    meta = {name: value.detach().requires_grad_() for name, value in theta.items()}
+    (x, qx), (y, qy) = zip(
+        *((_images(s.x[0], layout), s.y[0].argmax(0)) for s in task), strict=True
+    )
+    meta = {
+        name: (value.to(memory_format=layout) if value.dim() == 4 else value)
+        .detach()
+        .requires_grad_()
+        for name, value in theta.items()
+    }
     phi = dict(meta)
     for _ in range(INNER.steps):
         g = torch.autograd.grad(_loss(phi, x, y), list(phi.values()), create_graph=True)
@@ -118,17 +148,20 @@ def table(found: Sequence[Mapping[str, Any]]) -> RenderableType:
         out.add_row(
             each["work"],
             f"{each['tasks_per_s']:.2f}",
-            f"{each['loop_tasks_per_s']:.2f}",
+            f"{each['loop_tasks_per_s']:.2f} ({each['loop_layout']})",
             f"{each['ratio_to_loop']:.2f}x",
-            f"{each['max_rel_err']:.0e}",
+            f"{each['max_rel_err']:.0e} ({each['turns'] - each['kinks']} of {each['turns']} tasks)",
             f"{each['peak_rss_mb']:.0f}",
             f"{each['grown_mb']:.0f} MB",
         )
     return out
 
 
-def _loss(params: Params, x: Tensor, y: Tensor) -> Tensor:
-    h = x.view(-1, 1, SIDE, SIDE)
+def _images(x: Tensor, layout: torch.memory_format) -> Tensor:
+    return x.view(-1, 1, SIDE, SIDE).to(memory_format=layout)
+
+
+def _loss(params: Params, h: Tensor, y: Tensor) -> Tensor:
     for block in range(4):
         h = F.conv2d(h, params[f"conv{block}.weight"], padding=1)
         h = F.group_norm(h, h.shape[1] // GROUP)
@@ -149,10 +182,16 @@ def _timed(work: Any) -> tuple[Params, float]:
     return found, time.process_time() - began
 
 
+def _double(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.double()
+    return {name: one.double() for name, one in value.items()}
+
+
 def _difference(found: Params, expected: Params) -> float:
     """Largest difference by the largest number of the loop's tensor, over all parameters."""
     return max(
-        float((found[name] - value).abs().max() / value.abs().max())
+        float((found[name].double() - value).abs().max() / value.abs().max())
         for name, value in expected.items()
     )
 

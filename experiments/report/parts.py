@@ -127,12 +127,17 @@ class Unit(NamedTuple):
     @property
     def axis(self) -> str:
         """Title of an axis of values."""
-        return "accuracy, %" if self.metric.name == "accuracy" else self.metric.name
+        return "accuracy, %" if self.metric.name == "accuracy" else self.words
 
     @property
     def gain(self) -> str:
         """Title of an axis of gains."""
-        return "gain, points" if self.metric.name == "accuracy" else f"gain in {self.metric.name}"
+        return "gain, points" if self.metric.name == "accuracy" else f"gain in {self.words}"
+
+    @property
+    def words(self) -> str:
+        """The measure in full."""
+        return {"mae": "mean absolute error"}.get(self.metric.name, self.metric.name)
 
     def text(self, value: Number, signed: bool = False) -> str:
         """A value for people; "-" where there is none."""

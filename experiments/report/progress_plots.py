@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.report.parts import Plot, Series
 from experiments.report.runs import Member, Runs
-from experiments.report.scores import intervals
+from experiments.report.scores import BEST, LINES, intervals, shown
 
 MOST = 300
 """Most points of a line over rounds."""
@@ -18,9 +18,10 @@ def over_rounds(runs: Runs) -> Plot:
     title = "Over rounds"
     views: dict[str, list[Series]] = {}
     for key, name in (("valid", "mean over users"), ("valid_worst", "worst tenth of the users")):
-        lines = [_line(runs, member, key, at) for at, member in enumerate(runs.members)]
-        if there := [line for line in lines if line.x]:
-            views[name] = there
+        for whom, members in shown(runs).items():
+            lines = [_line(runs, member, key, at) for at, member in enumerate(members)]
+            if there := [line for line in lines if line.x]:
+                views[", ".join(filter(None, (name, whom)))] = there
     if not views:
         return Plot("rounds", title, missing="No method here trains in rounds.")
     k, several = runs.members[0].shots[-1], len(runs.seeds) > 1
@@ -32,8 +33,13 @@ def over_rounds(runs: Runs) -> Plot:
         f"{valid:,} validation users after adaptation on {k} examples with the default rate and"
         " steps, at the evaluated rounds."
         + (f" Bars: range over {len(runs.seeds)} seeds." if several else " One seed, no interval.")
+        + BEST * (len(runs.members) > LINES)
         + (f" Not in it, since they have no rounds: {', '.join(quiet)}." if quiet else "")
-        + ("" if len(views) > 1 else " These rounds did not keep the worst tenth (older runs)."),
+        + (
+            ""
+            if any(name.startswith("worst") for name in views)
+            else " These rounds did not keep the worst tenth (older runs)."
+        ),
         "round",
         runs.unit.axis,
         views,
@@ -59,20 +65,25 @@ def _line(runs: Runs, member: Member, key: str, at: int) -> Series:
 
 def over_shots(runs: Runs) -> Plot:
     """The measure of test users by the number of examples they adapt on, with intervals."""
-    lines = []
-    for at, member in enumerate(runs.members):
+    found: dict[str, Series] = {}
+    for member in runs.members:
         mean, low, high = map(runs.unit.of, intervals(member.scores, runs.resamples))
-        lines.append(Series(member.label, member.shots, mean, low, high, tone=at))
+        found[member.label] = Series(member.label, member.shots, mean, low, high)
+    views = {
+        whom: [found[member.label]._replace(tone=at) for at, member in enumerate(members)]
+        for whom, members in shown(runs).items()
+    }
     users, seeds = len(runs.members[0].users), len(runs.seeds)
     return Plot(
         "curve",
         "Adaptation curve",
         f"{users:,} test users whom training has not seen, all points scored on the same examples"
         " of a user. 95 % bootstrap intervals over users"
-        + (f" and {seeds} seeds." if seeds > 1 else ", one seed."),
+        + (f" and {seeds} seeds." if seeds > 1 else ", one seed.")
+        + BEST * (len(runs.members) > LINES),
         "K, examples to adapt on",
         runs.unit.axis,
-        {"": lines},
+        views,
     )
 
 

@@ -5,10 +5,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from experiments.drawing import COLOURS
 from experiments.report.runs import Member, Runs, Values
 from fedmeta import seeding
 from fedmeta.methods import METHODS
 from fedmeta.statistics import gain
+
+LINES = len(COLOURS)
+"""Most lines in a picture that are told apart at a glance."""
+BEST = " Best: for validation users."
 
 
 class Reference(NamedTuple):
@@ -95,6 +100,25 @@ def reference(runs: Runs) -> Reference | str:
 def gains(runs: Runs, member: Member, over: Reference) -> Values:
     """Gain of each test user over one model for all ``(seeds, users)``, in the axis' unit."""
     return runs.unit.scale * gain(runs.unit.metric, over.values, member.scores[..., -1])
+
+
+def shown(runs: Runs) -> dict[str, list[Member]]:
+    """Whose lines a picture holds, by the name of its view: of many first the best, then all.
+
+    The best are those of validation users, as :data:`BEST` tells; with them stand what gains are
+    over and `local`.
+    """
+    if len(runs.members) <= LINES:
+        return {"": runs.members}
+    sign = runs.unit.metric.sign
+    beside = {"local", runs.content.get("decision", {}).get("reference", "")}
+    fixed = [member for member in runs.members if member.label in beside]
+    rest = [m for m in runs.members if m.label not in beside]
+    rest.sort(key=lambda m: sign * m.valid if m.valid == m.valid else -np.inf, reverse=True)
+    best = rest[: LINES - len(fixed)]
+    names = " and ".join(member.label for member in fixed)
+    first = f"best {len(best)}" + (f", {names}" if names else "")
+    return {first: best + fixed, f"all {len(runs.members)}": runs.members}
 
 
 def adapting(runs: Runs) -> list[Member]:

@@ -15,6 +15,9 @@ SPECIAL = {
 }  # fmt: skip
 """What LaTeX would read as a command."""
 
+ROWS = 14
+"""Most names below each other in a legend."""
+
 
 def write(page: Page, folder: Path) -> list[Path]:
     """Every view of every plot as SVG and PNG, every table as LaTeX; the files."""
@@ -24,7 +27,9 @@ def write(page: Page, folder: Path) -> list[Path]:
     made = []
     for plot in page.plots:
         for name, series in plot.views.items():
-            figure = Figure(figsize=(5.6, _height(series)), layout="constrained")
+            columns = -(-_names(series) // ROWS) if _names(series) > ROWS else 0
+            size = (5.6 + 1.3 * columns, _height(series))
+            figure = Figure(figsize=size, layout="constrained")
             axis = figure.subplots()
             _draw(axis, plot, series)
             stem = plot.key + (f"-{_slug(name)}" if len(plot.views) > 1 else "")
@@ -104,14 +109,23 @@ def _draw(axis: Any, plot: Plot, series: list[Series]) -> None:
         mark = axis.axvline if any(one.kind == "forest" for one in series) else axis.axhline
         mark(0, color="0.5", linewidth=0.8, zorder=0)
     if named and not any(one.kind == "forest" for one in series):
-        axis.set_xticks(range(len(places)), places, rotation=30 if len(places) > 5 else 0)
+        turned = 0 if len(places) <= 5 else 30 if len(places) <= 12 else 90
+        axis.set_xticks(range(len(places)), places, rotation=turned)
     for name in plot.log:
         (axis.set_xscale if name == "x" else axis.set_yscale)("log")
     axis.set_xlabel(plot.x)
     axis.set_ylabel(plot.y)
     drawing.plain(axis)
-    if any(not one.hidden for one in series):
+    if (names := _names(series)) > ROWS:  # beside the picture: within they would hide it
+        place = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "ncols": -(-names // ROWS)}
+        axis.legend(frameon=False, fontsize=8, **place)
+    elif names:
         axis.legend(frameon=False, fontsize=8)
+
+
+def _names(series: list[Series]) -> int:
+    """How many series a legend names."""
+    return sum(not one.hidden for one in series)
 
 
 def _forest(axis: Any, one: Series) -> None:

@@ -14,13 +14,12 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from fedmeta.heads.head import USUAL, Given, Head, HeadError
-from fedmeta.heads.settled import GROUP, POOL, plain, settled
+from fedmeta.heads.settled import GROUP, KERNEL, POOL, plain, settled
 from fedmeta.types import Params
 
-BLOCKS, KERNEL = 4, 3
+BLOCKS = 4
 LEAST = POOL**BLOCKS
 """Least height and width of an image, of which one pixel is left."""
 
@@ -69,13 +68,12 @@ def conv4(
         out["output.bias"] = torch.zeros(outputs)
         return out
 
-    def through(block: Callable[[Tensor, Tensor], Tensor], params: Params, x: Tensor) -> Tensor:
+    def through(block: Callable[..., Tensor], params: Params, x: Tensor) -> Tensor:
         if not len(x):  # there is no convolution of nothing
             return x.new_zeros(filters * left**2, 0)
         h = x.reshape(len(x), channels, side, side)
         for number in range(BLOCKS):
-            c = F.conv2d(h, params[f"conv{number}.weight"], padding=KERNEL // 2)
-            h = block(c, params[f"conv{number}.bias"])
+            h = block(h, params[f"conv{number}.weight"], params[f"conv{number}.bias"])
         return h.flatten(1).mT
 
     embed, alone = partial(through, plain), partial(through, settled)

@@ -22,9 +22,9 @@ def proto(
         outputs: classes.
         hidden: hidden units.
         experts: not used.
-        given: not used.
+        given: `depth` of the options.
     """
-    return replace(mlp(features, outputs, hidden), name="proto")
+    return replace(mlp(features, outputs, hidden, given=given), name="proto")
 
 
 def ridge(
@@ -37,6 +37,6 @@ def ridge(
         outputs: classes, or 1 for regression.
         hidden: hidden units.
         experts: not used.
-        given: not used.
+        given: `depth` of the options.
     """
-    return replace(mlp(features, outputs, hidden), name="ridge")
+    return replace(mlp(features, outputs, hidden, given=given), name="ridge")

@@ -21,6 +21,7 @@ from fedmeta.methods.maml import FOMAML, MAML
 from fedmeta.methods.maml_pp import MAML_PP
 from fedmeta.methods.mann import MANN
 from fedmeta.methods.meta_fine_tuning import META_FINE_TUNING
+from fedmeta.methods.meta_init import META_INIT
 from fedmeta.methods.meta_networks import META_NETWORKS
 from fedmeta.methods.meta_sgd import META_SGD
 from fedmeta.methods.metaadapt import METAADAPT
@@ -46,7 +47,7 @@ METRIC = (PROTONET_FROZEN, PROTONET, PROTOMAML, PROTOMAMLN, RELATION, SIAMESE, K
 MEMORY = (MANN, META_NETWORKS)
 CLOSED = (RIDGE,)
 MIXTURE = (MMOE, MULTI_TASK, SCALE_SHIFT)
-GENERATED = (PFEDHN,)
+GENERATED = (PFEDHN, META_INIT)
 DOMAIN = (META_FINE_TUNING, METAADAPT, DAMSTF, FEDMD)
 
 METHODS: dict[str, Method] = {

@@ -13,8 +13,9 @@ what a user has and did not label. Query examples, which are scored, are never a
    so ``w_j = max(a_j, 0)``, scaled to sum 1 (derived; the idea is Ren et al. 2018).
 3. He trains from theta again, on ``L + method.pseudo-weight * sum_j w_j l_j``.
 
-After Lu et al. 2023, without their domain adversary: in training, a user's examples are of one
-domain here, and an adversary would need those of others. The weights are those of the full batch.
+After Lu et al. 2023. Where users have domains and the head a trunk, the trunk also works against a
+classifier of their domains (:mod:`fedmeta.methods.adversary`). The weights are those of the full
+batch.
 """
 
 from dataclasses import replace
@@ -24,8 +25,9 @@ from torch import Tensor
 
 from fedmeta.inner import Inner, descend
 from fedmeta.learner import Learner
-from fedmeta.methods.method import Defaults, Method
-from fedmeta.params import subtract
+from fedmeta.methods import adversary
+from fedmeta.methods.method import Defaults, Method, Setup
+from fedmeta.params import is_head, part, subtract
 from fedmeta.types import Examples, Params, Task
 
 
@@ -70,8 +72,16 @@ def _trained(learner: Learner, theta: Params, task: Task, inner: Inner) -> Param
     return descend(learner, theta, both, inner)
 
 
+def _start(setup: Setup) -> dict[str, Tensor]:
+    return {**setup.head, **adversary.classifier(setup)}
+
+
 def _contribute(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
-    return subtract(theta, _trained(learner, theta, task, inner))
+    start = part(theta, is_head)
+    sent = subtract(start, _trained(learner, start, task, inner))
+    for name, value in adversary.opposed(learner, theta, task, inner).items():
+        sent[name] = sent[name] + value if name in sent else value
+    return sent
 
 
 DAMSTF = Method(
@@ -79,7 +89,8 @@ DAMSTF = Method(
     moves=False,
     family="domain-adaptive",
     source="after Lu et al. 2023",
-    communicates="delta of the head",
+    communicates="delta of the head; with domains, the gradient of a classifier of them",
+    keeps="domain",
     adapt=_trained,
     contribute=_contribute,
     defaults=Defaults(rate=1.0, steps=10),
@@ -87,5 +98,8 @@ DAMSTF = Method(
     cost="bytes as FedAvg; twice the gradients, and one for each example",
     general=True,
     batches=False,
+    start=_start,
+    own=adversary.own,
     needs=frozenset({"classes"}),
+    takes=frozenset({"domains"}),
 )

@@ -62,9 +62,7 @@ class Defaults:
 
 
 class Generator(NamedTuple):
-    """How a server makes what each training user is sent, instead of sending all the same.
-
-    Training users have rows: their numbers among the training users, ``(U,)``.
+    """How a server makes what each training user is sent; rows ``(U,)`` are numbers of the users.
 
     Attributes:
         issue: ``(server's parameters, rows) -> parameters of the users``, ``(U, ...)`` each.
@@ -107,8 +105,8 @@ class Method:
     """A federated personalization method.
 
     Names of parameters say where they live. What begins with ``own/`` stays with the user from
-    round to round; ``contribute`` finds it among the parameters and returns it changed. All else
-    that is returned leaves the user and is summed. Names with a ``/`` are not the head's.
+    round to round; ``contribute`` is given it and returns it changed. All else that is returned
+    leaves the user and is summed. Names with a ``/`` are not the head's.
 
     Attributes:
         name: its name in the registry.
@@ -141,6 +139,7 @@ class Method:
         needs: what it cannot do without: `trunk` (before the output layer), `output` (that is not
             zero at first), `classes`, `domains`, `public` (examples without labels that all may
             see), `key` (a number to draw by), `names` (classes that mean the same to every user).
+        takes: what training uses where there is any: `domains`.
         block: of which parameters its inner loop moves some alone, those; None: of all.
         moves: whether ``head.adapt`` may keep its inner loop from some parameters.
         makes: what it makes a user's output layer of, which is then none of the head's: `proto`
@@ -184,6 +183,7 @@ class Method:
     embeds: bool = False
     batches: bool = True
     needs: frozenset[str] = frozenset()
+    takes: frozenset[str] = frozenset()
     head: str | None = None
     block: Callable[[str], bool] | None = None
     moves: bool = True

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmeta.privacy.event import Charge, Event
+from fedmeta.privacy.loss import once
 
 ORDERS = (*range(2, 65), 72, 80, 96, 112, 128, 160, 192, 256, 384, 512, 768, 1024)
 """Integer Renyi orders: on fractional ones the libraries differ, by what they drop."""
@@ -202,10 +203,4 @@ def _spread(event: Event) -> float:
     return max(min(event.sampling_rate * deviation, 1.0) / SAMPLED, 1e-6, widest / POINTS)
 
 
-@lru_cache(maxsize=256)
-def _once(noise: float, rate: float, step: float) -> Any:
-    from dp_accounting.pld import privacy_loss_distribution as distribution
-
-    return distribution.from_gaussian_mechanism(
-        noise, sampling_prob=rate, value_discretization_interval=step
-    )
+_once = lru_cache(maxsize=256)(once)

@@ -32,6 +32,7 @@ class HeadConfig(Section):
         " `conv3.*,output.*`; auto: what the method does",
     )
     hidden: Count = Field(64, description="hidden units; `mmoe`: those of all experts together")
+    depth: Count = Field(1, description="`mlp`: hidden layers")
     experts: Count = Field(4, description="`mmoe`: experts")
     width: Natural = Field(
         64, description="`ph-transformer`: width of the layer; 0: that of the features"
@@ -164,6 +165,11 @@ class MethodConfig(Section):
     )
     pseudo_weight: NonNegative = Field(
         0.5, description="`damstf`: weight of the pseudo-labelled examples together"
+    )
+    adversary: NonNegative = Field(
+        0.01,
+        description="`damstf`: weight of the classifier of domains that the trunk works against,"
+        " where users have domains; 0: none",
     )
     public_examples: Count = Field(64, description="`fedmd`: size of the public set")
     digest_steps: Natural = Field(10, description="`fedmd`: steps towards the consensus")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.bench import encoders, heads, whole
+from experiments.bench import encoders, features, heads, personal_heads, whole
 from fedmeta.config import Config, ConfigError
 from fedmeta.heads import HEADS
 from tests.engine.cases import problem
@@ -72,3 +72,37 @@ def test_encoders_of_several_sizes(tmp_path: Path) -> None:
         list(encoders.rows(small("hashing", tmp_path), "1", tmp_path / "more"))
     with pytest.raises(ConfigError, match=r"--layers 'a': expected numbers"):
         list(encoders.rows(small(str(bert), tmp_path), "a", tmp_path / "more"))
+
+
+def test_features_beside_a_bare_loop(tmp_path: Path) -> None:
+    from tests.backbones.conftest import save_bert
+
+    bert = save_bert(tmp_path / "bert", layers=1)
+    found = features.row(small(str(bert), tmp_path), 20, 1)
+    assert found["texts"] == 20
+    assert found["max_difference"] < 1e-5
+    assert found["ratio_to_loop"] > 0
+    with pytest.raises(ConfigError, match=r"is no transformer over texts"):
+        features.row(small("hashing", tmp_path), 20, 1)
+
+
+def test_a_head_for_each_user_and_a_model_for_each_user(tmp_path: Path) -> None:
+    """Parameters and storage by hand: of a head, and of all of a copy."""
+    from tests.backbones.conftest import save_bert
+
+    bert = save_bert(tmp_path / "bert", layers=1)
+    config = small(str(bert), tmp_path)
+    method = config.method.model_copy(update={"name": "local", "steps": 2})
+    config = config.model_copy(update={"method": method})
+    rows = {row.name: row for row in personal_heads.ROWS}
+    wanted = ("frozen prototypes", "linear", "full fine-tuning")
+    found = [personal_heads.measured(config, rows[name], 10) for name in wanted]
+    layer = 4 * (32 * 32 + 32) + 2 * 32 * 48 + 48 + 32 + 4 * 32
+    body = layer + 32 * (18 + 40 + 2) + 2 * 32
+    pooler = 32 * 32 + 32  # is in the file, and in no head
+    assert [one["parameters"] for one in found] == [2 * 32, 2 * 33, body + 2 * 33]
+    storage = [10 * 2 * 32 + body + pooler, 10 * 2 * 33 + body + pooler, 10 * (body + 2 * 33)]
+    assert [one["storage_mb"] * 1e6 for one in found] == pytest.approx([4 * n for n in storage])
+    assert all(0 <= one["macro_f1"] <= 100 and one["s_per_user"] > 0 for one in found)
+    with pytest.raises(ConfigError, match=r"needs texts with classes"):
+        personal_heads.measured(small("hashing", tmp_path), rows["linear"], 10)

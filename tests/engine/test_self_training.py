@@ -11,7 +11,7 @@ from fedmeta.inner import Inner, descend
 from fedmeta.learner import Primal
 from fedmeta.methods import METHODS
 from fedmeta.methods.damstf import alignments, labelled
-from fedmeta.params import add
+from fedmeta.params import add, is_head, part
 from fedmeta.sections.method import MethodConfig
 from fedmeta.types import Examples, Params, Task
 from tests.engine.cases import VECTOR_HEADS, distance, model_of, only, problem, tasks, theta_of
@@ -28,7 +28,7 @@ def inner(share: float = 0.5, weight: float = 0.5) -> Inner:
 
 def sent(task: Task, settings: Inner, dual: bool | None, head: str, name: str = "damstf") -> Params:
     method, model = METHODS[name], model_of(head)
-    theta = theta_of(METHODS["damstf"], model, 71)
+    theta = part(theta_of(METHODS["damstf"], model, 71), is_head)  # no adversary: see its tests
     return cohort.contribute(method, model, theta, task, settings, dual=dual).total
 
 
@@ -91,7 +91,7 @@ def test_alignments_by_finite_differences(head: str) -> None:
 @every_head
 def test_the_whole_of_it_step_by_step(head: str) -> None:
     model, task = model_of(head), tasks(74, ((6, 0),))
-    learner, theta = Primal(model), theta_of(METHODS["damstf"], model, 74)
+    learner, theta = Primal(model), part(theta_of(METHODS["damstf"], model, 74), is_head)
     x, y, _ = only(task, 0).support
     settings, third = inner(), torch.full((3,), 1 / 3, dtype=torch.float64)
     known = Examples(x[:3], y[:, :3], third)

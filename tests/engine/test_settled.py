@@ -6,47 +6,70 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedmeta.heads.settled import plain, settled
+from fedmeta.heads.settled import maxima, plain, settled
 
-Block = Callable[[Tensor, Tensor], Tensor]
-SHAPES = [(2, 8, 6, 6), (3, 4, 7, 7), (1, 4, 2, 2)]
+Block = Callable[[Tensor, Tensor, Tensor], Tensor]
+SHAPES = [(2, 3, 6, 6), (3, 1, 7, 7), (1, 2, 2, 2)]
+FILTERS = 8
 
 
-def drawn(shape: tuple[int, ...], seed: int = 1) -> list[Tensor]:
-    """Pixels, a shift, and what the result and its gradient are multiplied by."""
-    random = torch.Generator().manual_seed(seed)
-    pooled = (*shape[:2], shape[2] // 2, shape[3] // 2)
-    sizes = (shape, shape[1:2], pooled, shape, shape[1:2], pooled, shape)
-    return [torch.randn(size, generator=random, dtype=torch.float64) for size in sizes]
+def drawn(shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+    """An image, a kernel, a shift, and what the result and its gradients are multiplied by."""
+    random = torch.Generator().manual_seed(1)
+    n, channels, height, width = shape
+    sizes = {
+        "x": shape, "weight": (FILTERS, channels, 3, 3), "bias": (FILTERS,),
+        "g": (n, FILTERS, height // 2, width // 2), "by_x": shape,
+        "by_weight": (FILTERS, channels, 3, 3), "by_bias": (FILTERS,), "b": shape,
+    }  # fmt: skip
+    return {name: torch.randn(size, generator=random).to(dtype) for name, size in sizes.items()}
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_values_are_the_textbooks_to_the_bit(shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    c, bias = (value.to(dtype) for value in drawn(shape)[:2])
-    assert torch.equal(settled(c, bias), plain(c, bias))
+    at = drawn(shape, dtype)
+    three = at["x"], at["weight"], at["bias"]
+    assert torch.equal(settled(*three), plain(*three))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_derivatives_of_three_orders(shape: tuple[int, ...]) -> None:
-    """What is multiplied by depends on the pixels as well, as in a network's next block."""
-    c, bias, g, u, v, a, b = drawn(shape)
+@pytest.mark.parametrize("image", [True, False])
+def test_derivatives_of_three_orders(shape: tuple[int, ...], image: bool) -> None:
+    """What is multiplied by depends on the parameters as well, as in a network's next block.
+
+    The first block's image is data: nobody asks for its derivative.
+    """
+    at = drawn(shape)
+    names = ["x", "weight", "bias"][0 if image else 1 :]
     found = []
     for block in (settled, plain):
-        free = [c.clone().requires_grad_(), bias.clone().requires_grad_()]
+        three = {name: at[name].clone() for name in ("x", "weight", "bias")}
+        free = [three[name].requires_grad_() for name in names]
 
-        def slopes(block: Block, free: list[Tensor]) -> Tensor:
+        def slopes(block: Block, three: dict[str, Tensor], free: list[Tensor]) -> Tensor:
             """The first derivatives, each by a direction, of something that bends."""
-            weights = g * torch.sin(block(*free)) + a * free[1][:, None, None] ** 2
-            value = (block(*free) * weights).sum()
-            one, other = torch.autograd.grad(value, free, create_graph=True)
-            return (one * u).sum() + (other * v).sum()
+            y = block(three["x"], three["weight"], three["bias"])
+            value = (y * (at["g"] * torch.sin(y) + three["bias"][:, None, None] ** 2)).sum()
+            first = torch.autograd.grad(value, free, create_graph=True)
+            return torch.stack(
+                [(one * at[f"by_{name}"]).sum() for name, one in zip(names, first, strict=True)]
+            ).sum()
 
-        first = slopes(block, free)
+        first = slopes(block, three, free)
         last = torch.autograd.grad(first, free)  # as in training: nothing is recorded any more
-        second = torch.autograd.grad(slopes(block, free), free, create_graph=True)
-        third = torch.autograd.grad((second[0] * b * free[0]).sum(), free)
+        second = torch.autograd.grad(slopes(block, three, free), free, create_graph=True)
+        third = torch.autograd.grad((second[0].square()).sum(), free)
         found.append([first, *last, *second, *third])
     for mine, expected in zip(*found, strict=True):
-        assert expected.abs().max() > 1e-3
-        assert torch.allclose(mine, expected, rtol=1e-9, atol=1e-9 * float(expected.abs().max()))
+        assert expected.abs().max().item() > 1e-3
+        assert torch.allclose(mine, expected, rtol=1e-9, atol=1e-9 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 6, 6), (3, 4, 7, 5), (1, 4, 2, 2)])
+def test_maxima_are_torchs_and_of_equals_the_first(shape: tuple[int, ...]) -> None:
+    y = torch.randint(0, 3, shape, generator=torch.Generator().manual_seed(1)).float()
+    top, at = maxima(y)
+    expected, where = torch.nn.functional.max_pool2d(y, 2, return_indices=True)
+    assert torch.equal(top, expected)
+    assert torch.equal(at, where)

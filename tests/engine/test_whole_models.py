@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from fedmeta import cohort
 from fedmeta.heads import HEADS, Given, HeadError
-from fedmeta.heads.conv4 import GROUP
+from fedmeta.heads.settled import GROUP
 from fedmeta.inner import Inner
 from fedmeta.learner import Primal
 from fedmeta.methods import METHODS

@@ -145,10 +145,10 @@ def test_frontier(tmp_path: Path) -> None:
     from experiments.api import frontier
 
     changes = TINY | {"privacy.clip": 1.0, "head.name": "linear"}
-    axes = {"methods": "fedavg", "mechanisms": "user/gaussian", "epsilons": "8"}
     found: Frontier = frontier(
-        changes=changes | {"run.report": True}, **axes, canaries=40, out=tmp_path
-    )
+        changes=changes | {"run.report": True}, methods="fedavg", mechanisms="user/gaussian",
+        epsilons="8", canaries=40, out=tmp_path,
+    )  # fmt: skip
     assert (tmp_path / "frontier.svg").is_file()
     assert "--epsilons 8 --seeds 1 --canaries 40" in (tmp_path / "report.html").read_text()
     assert set(found.users["method"]) == {"fedavg", "local"}

@@ -83,7 +83,8 @@ def test_whole_numbers_that_are_no_classes(fedmeta: Callable[..., Result]) -> No
     assert (found["task"], tomllib.loads(found["config"])["data"]["task"]) == ("regression",) * 2
     shown = fedmeta("inspect", path).out
     assert "taken for numbers to predict" in " ".join(shown.split())
-    words = shlex.split(shown[shown.index("fedmeta compare \\") :])[1:]
+    command = shown[shown.index("fedmeta compare \\\n") :]
+    words = shlex.split(command.replace("\\\n", ""))[1:]  # as a shell joins the lines
     assert "data.source=my data.csv" in words
     small = sets(federation__rounds=1, backbone__name="auto")
     assert fedmeta(*words, "--methods", "local", *small, "--json").json["measure"] == "mae"

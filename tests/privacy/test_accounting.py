@@ -7,6 +7,7 @@ from statistics import NormalDist
 import dp_accounting as dp
 import numpy as np
 import pytest
+from dp_accounting.pld import privacy_loss_distribution
 
 from fedmeta.privacy.accounting import (
     ORDERS,
@@ -20,6 +21,7 @@ from fedmeta.privacy.accounting import (
     opacus_rdp,
 )
 from fedmeta.privacy.event import Event
+from fedmeta.privacy.loss import once
 
 GRID = list(
     itertools.product((0.01, 0.05, 0.25), (0.5, 1.0, 2.0, 4.0), (20, 200, 2000), (1e-3, 1e-5, 1e-7))
@@ -137,3 +139,16 @@ def test_delta_is_a_probability(delta: float) -> None:
 
 def test_orders_are_whole() -> None:
     assert all(isinstance(order, int) for order in ORDERS)
+
+
+@pytest.mark.parametrize("rate", [1e-3, 0.2, 0.9, 1.0])
+@pytest.mark.parametrize("noise", [0.5, 2.0, 20.0])
+def test_the_loss_of_a_release_is_that_of_the_library(rate: float, noise: float) -> None:
+    step = 2e-3
+    ours = once(noise, rate, step).self_compose(50)
+    theirs = privacy_loss_distribution.from_gaussian_mechanism(
+        noise, sampling_prob=rate, value_discretization_interval=step
+    ).self_compose(50)
+    for eps in (0.0, 0.1, 1.0, 10.0):
+        found, known = (one.get_delta_for_epsilon(eps) for one in (ours, theirs))
+        assert found == pytest.approx(known, rel=1e-7, abs=1e-15)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from experiments.report import method_plots, progress_plots, run_tables, scores, user_plots
+from experiments.report.interactive import colour_of
 from experiments.report.parts import Plot, Table
 from experiments.report.runs import Runs, one, several
 from experiments.report.runs import compared as read
@@ -164,3 +165,23 @@ def test_a_comparison_among_several_runs_brings_its_methods(compared: Path) -> N
         "fedavg-seed0",
     ]  # fmt: skip
     assert "different numbers of seeds" in scores.same_users(runs)
+
+
+def test_of_many_methods_the_best_are_shown_first(runs: Runs) -> None:
+    copies = [
+        runs.members[at % 4]._replace(label=f"m{at:02d}", valid=valid)
+        for at, valid in enumerate([0.5, np.nan, 0.9, 0.7, 0.1, 0.8, 0.3, 0.6, 0.4, 0.2])
+    ]
+    copies[4] = copies[4]._replace(label="local")
+    copies[8] = copies[8]._replace(label="fedavg")
+    many = runs._replace(members=copies)
+    first, every = scores.shown(many).items()
+    assert every == ("all 10", copies)
+    assert first[0] == "best 6, local and fedavg"
+    order = ["m02", "m05", "m03", "m07", "m00", "m06", "local", "fedavg"]
+    assert [member.label for member in first[1]] == order
+    plot = progress_plots.over_shots(many)
+    assert [one.name for one in plot.views[first[0]]] == order
+    assert len({colour_of(one) for one in plot.views[first[0]]}) == len(order)
+    assert "Best: for validation users" in plot.caption
+    assert list(scores.shown(runs)) == [""]

@@ -34,9 +34,16 @@
       Object.assign(axis, { gridcolor: colour("--line"), linecolor: colour("--line"), zerolinecolor: colour("--soft"), zerolinewidth: 1.5 });
       axis.title.font = { size: 13 };
     }
-    // On a narrow page the names stand below each other, and need room.
+    // On a narrow page the names stand below each other, and need room; many stand below the plot.
     const names = layout.showlegend ? figure.data.length : 0;
-    if (place.clientWidth < 480) layout.height += 18 * Math.max(0, names - 2);
+    const narrow = place.clientWidth < 480;
+    if (names > 12) {
+      const room = 20 * Math.ceil(names / (narrow ? 1 : Math.max(1, Math.floor(place.clientWidth / 190))));
+      layout.height += room;
+      layout.margin.b += room + 12;
+      Object.assign(layout.legend, { yref: "container", y: 0, yanchor: "bottom", entrywidth: 120, maxheight: room + 10 });
+      if (narrow) layout.legend.orientation = "v";
+    } else if (narrow) layout.height += 18 * Math.max(0, names - 2);
     const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
     Plotly.react(place, figure.data, layout, config);
     place.dataset.drawn = "yes";
