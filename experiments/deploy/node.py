@@ -215,9 +215,12 @@ def _listen(process: "subprocess.Popen[str]") -> str:
     last: deque[str] = deque(maxlen=40)
 
     def pass_on() -> None:
-        for line in process.stdout or ():
-            print(line, end="", flush=True)
-            last.append(line)
+        if process.stdout is None:  # pragma: no cover - it was asked for
+            return
+        with process.stdout as lines:
+            for line in lines:
+                print(line, end="", flush=True)
+                last.append(line)
 
     reading = threading.Thread(target=pass_on, daemon=True)
     reading.start()
