@@ -56,7 +56,7 @@ def alignments(learner: Learner, theta: Params, known: Examples, guessed: Exampl
 
 
 def _trained(learner: Learner, theta: Params, task: Task, inner: Inner) -> Params:
-    support, inner = task.support, replace(inner, batch=0)
+    theta, support, inner = part(theta, is_head), task.support, replace(inner, batch=0)
     known = labelled(support.weight, inner.options.unlabelled_share).to(support.weight)
     hidden = (support.weight > 0).to(known) - known
     known = known / known.sum(-1, keepdim=True).clamp(min=1.0)
@@ -77,8 +77,7 @@ def _start(setup: Setup) -> dict[str, Tensor]:
 
 
 def _contribute(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:
-    start = part(theta, is_head)
-    sent = subtract(start, _trained(learner, start, task, inner))
+    sent = subtract(part(theta, is_head), _trained(learner, theta, task, inner))
     for name, value in adversary.opposed(learner, theta, task, inner).items():
         sent[name] = sent[name] + value if name in sent else value
     return sent

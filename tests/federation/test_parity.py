@@ -72,13 +72,14 @@ def changing(params: Params) -> dict[str, torch.Tensor]:
 
 
 HAVING = [name for name in FEDERATED if METHODS[name].own is not None]
-TOLD = ("multi-task", "meta-fine-tuning", "metaadapt")
+TOLD = ("multi-task", "meta-fine-tuning", "metaadapt", "damstf")
 """Methods whose users have nothing but facts."""
 
 
 def running(name: str) -> Problem:
     head = "mlp" if "mlp" in FITS[name] else FITS[name][0]
-    return problem(method__name=name, head__name=head, federation__rounds=ROUNDS)
+    domains = {"data__domains": 3} if name in TOLD else {}
+    return problem(method__name=name, head__name=head, federation__rounds=ROUNDS, **domains)
 
 
 @pytest.mark.parametrize("name", HAVING)
