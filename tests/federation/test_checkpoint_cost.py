@@ -24,7 +24,8 @@ def test_what_it_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         data__messages=2000, federation__users_per_round=10_000, federation__chunk=25,
         evaluation__every=100, evaluation__tune=False,
     )  # fmt: skip
-    spent, write = [], checkpoint.write
+    spent: list[float] = []
+    write = checkpoint.write
 
     def timed(*args: Any) -> None:
         began = time.perf_counter()
