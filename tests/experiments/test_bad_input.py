@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,9 @@ def test_settings(fedmeta: Call, values: dict[str, Any], parts: list[str]) -> No
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
 def test_cuda_without_cuda(fedmeta: Call) -> None:
+    began = time.monotonic()
     refused(simulate(fedmeta, "--device", "cuda"), "run.device = 'cuda'", "0 CUDA devices")
+    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize(
@@ -80,7 +83,9 @@ def test_flags(fedmeta: Call, more: list[str]) -> None:
 def test_more_workers_than_cpus(fedmeta: Call, command: str) -> None:
     many = (os.cpu_count() or 1) + 1
     given = sets(run__backend="ray", run__workers=many)
+    began = time.monotonic()
     refused(fedmeta(command, *given, "--out", "out"), f"run.workers = {many}", "CPUs")
+    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize(

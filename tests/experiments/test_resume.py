@@ -56,9 +56,8 @@ def results(folder: Path) -> dict[str, object]:
         for path in sorted((folder / "memory").rglob("*.safetensors"))
     }
     return {
-        "weights": summary["weights_sha256"],
+        "summary": {k: v for k, v in summary.items() if k not in ("speed", "backend")},
         "model": (folder / "model.safetensors").read_bytes(),
-        "best": summary["best_round"],
         "users": pq.read_table(folder / "users.parquet").to_pylist(),
         "rounds": [{k: v for k, v in line.items() if k != "seconds"} for line in rounds],
         "memory": memory,

@@ -87,12 +87,45 @@ def test_other_settings_are_refused_and_shown(tmp_path: Path) -> None:
 def test_a_future_format_is_refused(tmp_path: Path) -> None:
     checkpoint.write(tmp_path, progress(1), SETTINGS)
     path = tmp_path / "1" / "manifest.json"
-    body = json.loads(path.read_text()) | {"format": 99}
-    del body["sha256"]
-    body["sha256"] = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-    path.write_text(json.dumps(body))
+    path.write_text(json.dumps(sealed(json.loads(path.read_text()) | {"format": 99})))
     with pytest.raises(CheckpointError, match=r"format 99, and .* reads format \d+ alone"):
         checkpoint.read(tmp_path, SETTINGS)
+
+
+class Hostile:
+    """A pickle of it makes a folder where it is read."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self.marker),)
+
+
+@pytest.mark.parametrize("part", ["manifest.json", "state.safetensors"])
+def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path: Path, part: str) -> None:
+    """A file of PyTorch's that runs what its author likes, under a manifest that fits it."""
+    checkpoint.write(tmp_path, progress(1), SETTINGS)
+    torch.save(Hostile(tmp_path / "ran"), tmp_path / "evil.pt")
+    evil = (tmp_path / "evil.pt").read_bytes()
+    (tmp_path / "1" / part).write_bytes(evil)
+    if part == "state.safetensors":
+        manifest = tmp_path / "1" / "manifest.json"
+        body = json.loads(manifest.read_text())
+        body["state"] = {"sha256": hashlib.sha256(evil).hexdigest(), "bytes": len(evil)}
+        manifest.write_text(json.dumps(sealed(body)))
+    with pytest.raises(CheckpointError, match=part):
+        checkpoint.read(tmp_path, SETTINGS)
+    assert not (tmp_path / "ran").exists()
+    torch.load(tmp_path / "evil.pt", weights_only=False)
+    assert (tmp_path / "ran").exists(), "where it is read by pickle it does run"
+
+
+def sealed(body: dict[str, object]) -> dict[str, object]:
+    """A manifest with the sha256 that it should have."""
+    rest = {key: value for key, value in body.items() if key != "sha256"}
+    digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    return rest | {"sha256": digest}
 
 
 def mutate(content: bytes, draw: random.Random) -> bytes:

@@ -1,6 +1,7 @@
 """Ray actors give the same bits as this process, and fail as loudly; one Ray for all tests."""
 
 import gc
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -206,11 +207,13 @@ def test_no_nodes_are_refused_at_once() -> None:
 
 
 def test_more_than_ray_has_is_refused_at_once(workers: Pool) -> None:
+    began = time.monotonic()
     with (
         pytest.raises(ConfigError, match="each needs 1 GPU, and Ray has 0"),
         pool(make_app(), 1, gpus=1.0),
     ):
         pass
+    assert time.monotonic() - began < 5
 
 
 def test_memory_counts_all_processes(workers: Pool) -> None:
