@@ -39,9 +39,7 @@ def _valid(run: Run) -> dict[int, float]:
 def _scalars(folder: Path) -> Any:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    found = EventAccumulator(str(folder))
-    found.Reload()
-    return found
+    return EventAccumulator(str(folder)).Reload()
 
 
 def test_tensorboard() -> None:

@@ -17,7 +17,8 @@ from strategies import intake, validation
 from strategies.errors import ClientError
 from tests.engine.cases import problem
 from tests.federation.runs import over_inline
-from tests.federation.test_trust import first_users, one_row, small, spoiled
+from tests.federation.spoiled import spoiled
+from tests.federation.test_trust import first_users, one_row, small
 
 
 @pytest.mark.parametrize(("value", "code"), [(np.nan, "finite"), (1e5, "norm")])

@@ -1,16 +1,14 @@
 """Strikes, quarantine, quorum, sizes: what bad replies lead to over the rounds of real runs."""
 
 import itertools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Context, Message
+from flwr.app import ConfigRecord
 from flwr.clientapp import ClientApp
 
-import clients.app
 from clients import wire
 from experiments.backends.inline import InlineGrid
 from experiments.summary import refused, weights_sha256
@@ -24,36 +22,7 @@ from strategies.federated import Federated
 from strategies.trust import Trust, after, quarantined
 from tests.engine.cases import problem
 from tests.federation.runs import over_inline
-
-Spoil = Callable[[wire.Order, wire.Sum], wire.Sum]
-
-
-def spoiled(spoil: Spoil) -> ClientApp:
-    """The app, whose sums pass through somebody's hands."""
-    app = ClientApp()
-
-    @app.train()
-    def train(message: Message, context: Context) -> Message:
-        reply = clients.app.train(message, context)
-        _, order = wire.read_order(message)
-        return wire.sum_reply(message, spoil(order, wire.read_sum(reply)))
-
-    @app.evaluate()
-    def evaluate(message: Message, context: Context) -> Message:
-        return clients.app.evaluate(message, context)
-
-    return app
-
-
-def times(factor: float, *users: int) -> Spoil:
-    """Contributions of these users are so many times what they should be."""
-
-    def spoil(order: wire.Order, term: wire.Sum) -> wire.Sum:
-        if not set(order.users) & set(users):
-            return term
-        return term._replace(total={n: factor * v for n, v in term.total.items()})
-
-    return spoil
+from tests.federation.spoiled import Spoil, spoiled, times
 
 
 def small(**values: Any) -> Problem:
