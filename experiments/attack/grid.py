@@ -58,9 +58,9 @@ def attack(
     """Run every attack against every rule; pairs that a resumed folder holds are not run again.
 
     Args:
-        config: of all runs. They run in this process, chunks are whole rounds, users that fail
-            are left out, and the model of the last round is judged: validation users, who are
-            honest, would choose one from before the damage.
+        config: of all runs, with the defence in `robust.rule`. They run in this process, chunks are
+            whole rounds, users that fail are left out, and the model of the last round is judged:
+            validation users, who are honest, would choose one from before the damage.
         asked: what is to be run; a run without an attack and with the mean is always among them.
         out: folder, new or empty.
         listeners: gives a listener for each run.
@@ -96,7 +96,9 @@ def attack(
             if name == "none" and cells[name, rule]["died"]:
                 raise ClientError(f"{rule}, without attack: {cells[name, rule]['died']}")
             finished(number + 1, len(pairs))
-        content = figures.content(_with(config, "mean"), cells, who) | {"left_out": left_out}
+        defence = config.robust.rule if config.robust.rule in fits else "mean"
+        content = figures.content(_with(config, "mean"), cells, who, defence)
+        content["left_out"] = left_out
         artifacts.write_json(folder / "attack.json", content)
         figures.write(folder / "attack.parquet", _with(config, "mean"), cells)
     return Attacked(folder, content)
