@@ -51,12 +51,12 @@ class _Sample(NamedTuple):
     """The examples of a step, n of each user.
 
     Attributes:
-        index: which of the user's they are, ``(U, 1, n)``.
+        own: which of the user's they are, ``(U, 1, n)``.
         rows: which of all users' they are, ``(U n,)``.
         present: 1 where one is chosen, 0 for padding, ``(U, n)``.
     """
 
-    index: Tensor
+    own: Tensor
     rows: Tensor
     present: Tensor
 
@@ -200,7 +200,7 @@ def _samples(side: Side) -> list[_Sample]:
 
 def _gathered(examples: Examples, sample: _Sample) -> Examples:
     """The examples of a sample, each user's side by side."""
-    index, rows, present = sample
+    own, rows, present = sample
     width, classes = examples.x.shape[-1], examples.y.shape[1]
     x = examples.x.reshape(-1, width).index_select(0, rows).view(*present.shape, width)
-    return Examples(x, examples.y.gather(-1, index.expand(-1, classes, -1)), present)
+    return Examples(x, examples.y.gather(-1, own.expand(-1, classes, -1)), present)
