@@ -7,8 +7,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, get_args
 
-import torch
-
 from experiments import artifacts, settings
 from experiments.attack import figures, poison
 from experiments.attack.attacks import ATTACKS
@@ -21,6 +19,7 @@ from fedmeta.device_rules import active
 from fedmeta.methods import METHODS
 from fedmeta.problem import build
 from fedmeta.sections.robust import RobustConfig
+from fedmeta.threads import one_thread
 from strategies import checkpoint
 from strategies.app import Outcome, run
 from strategies.errors import ClientError
@@ -209,20 +208,16 @@ def _folder(config: Config, who: dict[str, Any], out: Path | None, resume: Path 
 def _cell(config: Config, plan: Plan, listener: Listener) -> dict[str, Any]:
     """One run: users' scores before and after, and how often the trigger works."""
     problem = build(config)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     try:
-        with TemporaryDirectory() as memory:
+        with one_thread(), TemporaryDirectory() as memory:
             values = flatten(problem.config) | {"run.memory": memory}
             outcome = run(InlineGrid(app_of(plan), values), problem, listener)
             check_everybody(outcome)
-        success = None
-        if plan.marked is not None:
-            success = poison.success(problem, outcome.meta, plan.marked)
+            success = None
+            if plan.marked is not None:
+                success = poison.success(problem, outcome.meta, plan.marked)
     except ClientError as error:
         return {"died": _reason(error), "success": None}
-    finally:
-        torch.set_num_threads(threads)
     return {"died": None, **_scores(outcome), "success": success}
 
 

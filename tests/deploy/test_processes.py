@@ -94,6 +94,7 @@ def test_a_node_that_ends_before_what_it_has_started(
     )
     deployment = worlds.make(tmp_path, ("ann",))
     monkeypatch.setattr(node, "command_of", lambda *_: [sys.executable, str(script)])
+    monkeypatch.setattr(node, "DRAINED", 60.0)
     began = time.monotonic()
     with pytest.raises(ProcessError, match="the clock of this machine"):
         node.keep(deployment, node.Place("ann", tmp_path, tmp_path / "own", 1), worlds.quiet)

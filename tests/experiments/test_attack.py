@@ -16,8 +16,8 @@ from clients.wire import Order
 from experiments.attack import client, poison
 from experiments.attack.attacks import ATTACKS, BOOST, FLIP, HUGE, NOISE, SCALE, deviation
 from experiments.attack.client import Plan, app_of, attackers
-from experiments.summary import weights_sha256
 from fedmeta import loop, robust, seeding
+from fedmeta.head_file import weights_sha256
 from fedmeta.outer import begin
 from fedmeta.problem import Problem, initial
 from fedmeta.types import Params

@@ -11,9 +11,10 @@ from flwr.clientapp import ClientApp
 
 from clients import wire
 from experiments.backends.inline import InlineGrid
-from experiments.summary import refused, weights_sha256
+from experiments.summary import refused
 from fedmeta import loop
 from fedmeta.config import ConfigError, flatten
+from fedmeta.head_file import weights_sha256
 from fedmeta.problem import Problem
 from strategies.app import Outcome, run
 from strategies.errors import ClientError

@@ -14,8 +14,8 @@ from torch import Tensor
 from experiments.serving import heads
 from experiments.serving.heads import Head, HeadError
 from experiments.serving.opened import open_run
-from experiments.summary import weights_sha256
 from fedmeta import head_file
+from fedmeta.head_file import weights_sha256
 from tests.engine.cases import problem
 from tests.experiments.runs import Result
 from tests.serving.worlds import World, able, folder_of, world
