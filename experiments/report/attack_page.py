@@ -42,11 +42,13 @@ def attack(content: dict[str, Any]) -> Page:
              unit.gain.replace("gain", "difference"), {"": lines("attack_loss", -1)}, zero=True),
     ]  # fmt: skip
     worst = min(alive, key=lambda row: -row["attack_loss"]["mean"])
-    lost = unit.spread(_figure(worst["attack_loss"]), signed=False).text
+    loss = worst["attack_loss"]
+    lost, low, high = (unit.text(loss[end]) for end in ("mean", "low", "high"))
+    points = f"points of {unit.words}" if unit.words == "accuracy" else f"of {unit.words}"
     verdict = (
         f"{content['method']} with {100 * who['share']:g} % attackers: the worst that an attack"
-        f" does to a rule here is {worst['attack']} against {worst['rule']}, which costs {lost} of"
-        f" {unit.axis} against the same rule that nobody attacks."
+        f" does to a rule here is {worst['attack']} against {worst['rule']}, which costs {lost}"
+        f" {points} (95 % interval {low} to {high}) against the same rule that nobody attacks."
     )
     verdict = " ".join(filter(None, (sentences(content), verdict)))
     columns: Columns = [
@@ -69,6 +71,8 @@ def attack(content: dict[str, Any]) -> Page:
                 unit.spread(figures[2]), plain(words)._replace(values=tuple(door or (None, None))),
             ]
         )  # fmt: skip
+    if not any(row["success"] for row in content["runs"]):  # nobody planted a backdoor
+        columns, rows = columns[:-1], [cells[:-1] for cells in rows]
     notes = [f"Left out: {rule}: {why}" for rule, why in content["left_out"].items()]
     notes += [
         f"{row['attack']} against {row['rule']} ended early: {row['died']}"

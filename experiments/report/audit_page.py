@@ -15,13 +15,14 @@ def audit(content: dict[str, Any]) -> Page:
                 title = f"a user's one example read, {words}: {what}"
                 allowed = f"by chance {read['chance']:.2f}" if what == "label" else "-"
                 figures = read["on"][what + key], read["off"][what + key]
-                rows.append([plain(title), *(count(v, ".3f") for v in figures), plain(allowed)])
+                most = Cell(allowed, (read["chance"] if what == "label" else None,))
+                rows.append([plain(title), *(count(v, ".3f") for v in figures), most])
     if member := content.get("membership"):
         bound = member["bound"]
         allowed = "-" if bound is None else f"{bound:.3f} (epsilon {member['epsilon']:.3g})"
         figures = (count(member["on"], ".3f"), count(member["off"], ".3f"))
         title = f"membership by {member['attacked']}: AUC"
-        rows.append([plain(title), *figures, plain(allowed)])
+        rows.append([plain(title), *figures, Cell(allowed, (bound,))])
     columns: Columns = [
         ("attack", ("attack",)), ("finds", ("finds",)), ("without privacy", ("without",)),
         ("allowed", ("allowed",)),
@@ -37,7 +38,8 @@ def _canaries(one: dict[str, Any]) -> list[Cell]:
     told = "none" if one["claimed"] is None else f"{one['claimed']:.3g} at delta {one['delta']:g}"
     title = f"{one['canaries']} canaries, {one['right']} of {one['guesses']} guesses right: epsilon"
     words = f"at least {one['lower_bound']:.3g}" + (" REFUTES THE CLAIM" if one["refuted"] else "")
-    return [plain(title), Cell(words, (one["lower_bound"],)), plain("-"), plain(told)]
+    return [plain(title), Cell(words, (one["lower_bound"],)), count(None),
+            Cell(told, (one["claimed"],))]  # fmt: skip
 
 
 def _verdict(found: list[dict[str, Any]]) -> str:

@@ -61,9 +61,12 @@ def frontier(content: dict[str, Any]) -> Page:
         ),
         _noise(content["noise"]),
     ]  # fmt: skip
-    notes = [_left_out(one) for one in content["left_out"]]
+    notes = _left_out(content["left_out"])
     for mechanism, audits in content.get("audit", {}).items():
-        notes += [f"{mechanism}, {at}: {beside.sentence(one)}" for at, one in audits.items()]
+        if mechanism in content["mechanisms"]:  # else what was left out is all there is to say
+            notes += [
+                f"{mechanism} at epsilon {at}: {beside.sentence(one)}" for at, one in audits.items()
+            ]
     if content["extrapolated"]:
         notes.append(
             "user/gaussian: epsilon is extrapolated to a deployment with"
@@ -74,7 +77,7 @@ def frontier(content: dict[str, Any]) -> Page:
         ("rounds", str(content["rounds"])), ("delta", f"{content['delta']:g}"),
     ]  # fmt: skip
     return Page(
-        "fedmeta: privacy frontier", " ".join(said), facts, tables, plots, notes, "", "", []
+        "fedmeta: privacy frontier", "\n".join(said), facts, tables, plots, notes, "", "", []
     )
 
 
@@ -125,7 +128,11 @@ def _noise(found: dict[str, Any]) -> Plot:
     return Plot("noise", "Noise by size of head", caption, x, y, views, log="xy")
 
 
-def _left_out(one: dict[str, Any]) -> str:
-    at = "" if one["epsilon"] is None else f" at epsilon {one['epsilon']}"
-    how = "" if one["mechanism"] == "off" else f" with {one['mechanism']}"
-    return f"Left out: {one['method']}{how}{at}: {one['reason']}"
+def _left_out(found: list[dict[str, Any]]) -> list[str]:
+    """A sentence for each reason, with all methods that it holds for."""
+    methods: dict[str, list[str]] = {}
+    for one in found:
+        at = "" if one["epsilon"] is None else f" at epsilon {one['epsilon']}"
+        how = "" if one["mechanism"] == "off" else f" with {one['mechanism']}"
+        methods.setdefault(f"{how}{at}: {one['reason']}", []).append(one["method"])
+    return [f"Left out: {', '.join(names)}{why}" for why, names in methods.items()]

@@ -43,8 +43,14 @@ def layout(plot: Plot, series: list[Series]) -> dict[str, Any]:
         y |= {"type": "category", "ticklabelstandoff": 6}
     for name, axis in (("x", x), ("y", y)):
         if name in plot.log:
-            axis["type"] = "log"
+            axis |= {"type": "log", "dtick": "D2"}  # 1, 2, 5: nine digits a decade run together
     sorted_users = bars and not any(isinstance(place, str) for one in series for place in one.x)
+    beside = x.get("type") == "category" and {one.kind for one in series} == {"points"}
+    if beside and not plot.zero:  # which Plotly would begin at zero
+        ends = [v for one in series for v in (*one.low, *one.high, *one.y) if v is not None]
+        pad = 0.06 * (max(ends) - min(ends)) if ends else 0.0
+        y |= {"range": [min(ends) - pad, max(ends) + pad]} if pad else {}
+    few = max((len(one.x) for one in series), default=0) < 3  # else two bars fill a wide page
     height = 120 + 26 * max((len(one.y) for one in series), default=0) if forest else 380
     return {
         "xaxis": x,
@@ -54,8 +60,10 @@ def layout(plot: Plot, series: list[Series]) -> dict[str, Any]:
         "showlegend": any(not one.hidden for one in series),
         "legend": {"orientation": "h", "y": 1.03, "x": 0, "yanchor": "bottom"},
         "hovermode": "closest",
+        # Points with intervals over the same word stand beside each other.
+        **({"scattermode": "group", "scattergap": 0.4} if beside else {}),
         **({"barmode": "overlay" if sorted_users else "group"} if bars else {}),
-        **({"bargap": 0.0 if sorted_users else 0.3} if bars else {}),
+        **({"bargap": 0.0 if sorted_users else 0.7 if few else 0.3} if bars else {}),
     }
 
 
@@ -68,7 +76,11 @@ def _trace(series: Series, plot: Plot) -> dict[str, Any]:
         "showlegend": not series.hidden,
     }
     if series.kind == "bars":
-        return trace | {"type": "bar", "marker": {"color": colour, "line": {"width": 0}}}
+        trace |= {"type": "bar", "marker": {"color": colour, "line": {"width": 0}}}
+        if len(series.x) <= 8 and any(isinstance(place, str) for place in series.x):
+            texts = ["" if v is None else f"{v:.3g}" for v in trace["y"]]  # of no height: told too
+            trace |= {"text": texts, "textposition": "outside", "cliponaxis": False}
+        return trace
     at = series.tone if isinstance(series.tone, int) else 0
     marker: dict[str, Any] = {"color": colour, "size": 7, "symbol": SYMBOLS[at % len(SYMBOLS)]}
     if series.tone == "faint":

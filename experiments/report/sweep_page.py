@@ -11,6 +11,8 @@ def sweep(content: dict[str, Any]) -> Page:
     unit = unit_of(content["measure"])
     tables, plots, said = [], [], []
     for number, panel in enumerate(content["panels"]):
+        titled = panel["title"] != panel["key"]
+        title = f"{panel['title']}, by {panel['key']}" if titled else f"Gain by {panel['key']}"
         points = panel["points"]
         names = [name for name in points[0]["methods"] if METHODS[name].personalizes]
         x = [point["value"] for point in points]
@@ -33,17 +35,17 @@ def sweep(content: dict[str, Any]) -> Page:
             f" test users{seeds}."
         )
         plots.append(
-            Plot(f"sweep-{number + 1}", panel["title"], caption, panel["key"], unit.gain,
-                 {"": lines}, zero=True)
+            Plot(f"sweep-{number + 1}", panel["title"] if titled else title, caption,
+                 panel["key"], unit.gain, {"": lines}, zero=True)
         )  # fmt: skip
         columns: Columns = [
             ("method", ("method",)), (panel["key"], ("value",)),
             ("gain [95 %]", ("gain", "low", "high")), ("hurt", ("hurt_share",)),
             ("pays", ("pays",)),
         ]  # fmt: skip
-        tables.append(Table(f"sweep-{number + 1}", f"{panel['title']}, by {panel['key']}", columns,
-                            rows, "Pays: the whole interval is above zero."))  # fmt: skip
+        note = "Pays: the whole interval is above zero."
+        tables.append(Table(f"sweep-{number + 1}", title, columns, rows, note))
         last = points[-1]
         said.append(f"At {panel['key']} = {last['value']}: {last['verdict']}")
     facts = [("seeds", str(content["seeds"])), ("measure", unit.axis)]
-    return Page("fedmeta: sweep", " ".join(said), facts, tables, plots, [], "", "", [])
+    return Page("fedmeta: sweep", "\n".join(said), facts, tables, plots, [], "", "", [])

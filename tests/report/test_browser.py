@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from experiments.report import writing
+from experiments.report import page, writing
+from experiments.report.audit_page import audit
 from tests.report.conftest import EVIL
 
 pytest.importorskip("playwright", reason="pip install 'fedmeta[dev]'")
@@ -156,3 +157,31 @@ def test_themes_and_views_can_be_chosen(browser: Any, report: Path) -> None:
     assert page.evaluate(drawn) != first
     assert seen == []
     page.context.close()
+
+
+def test_long_words_leave_room_on_a_phone(browser: Any, tmp_path: Path) -> None:
+    """The first column stays in view when a table is moved; it may not fill the page."""
+    found = {
+        "canaries": 500, "right": 260, "guesses": 500, "lower_bound": 0.0, "refuted": False,
+        "claimed": 2.0, "delta": 1e-5,
+    }  # fmt: skip
+    shown = audit({"canaries": [found]})._replace(
+        command="fedmeta audit config.toml " + "--x 1 " * 40
+    )
+    path = tmp_path / "audit.html"
+    path.write_text(page.html(shown), encoding="utf-8")
+    tab, seen = opened(browser, path, PHONE, "light")
+    ends = tab.locator("#table-audit thead th").evaluate_all(
+        "all => all.map((one) => one.getBoundingClientRect().right)"
+    )
+    assert ends[0] <= PHONE[0] / 2
+    assert ends[1] <= PHONE[0]
+    # Numbers stand right, also where there is none among them.
+    row = tab.locator("#table-audit tbody tr > *")
+    aligned = row.evaluate_all("all => all.map((one) => getComputedStyle(one).textAlign)")
+    assert aligned == ["left", "right", "right", "right"]
+    wide = tab.locator("pre:has(#command)").evaluate("one => one.scrollWidth - one.clientWidth")
+    assert wide == 0
+    assert tab.locator("#command").text_content() == shown.command
+    assert seen == []
+    tab.context.close()

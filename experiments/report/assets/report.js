@@ -66,9 +66,13 @@
   const lower = (a, b) => (typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), undefined, { numeric: true }));
   for (const table of document.querySelectorAll("table")) {
     const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
-    for (const row of body.rows) {
-      for (const cell of row.cells) if (typeof values(cell)[0] === "string") cell.classList.add("words");
-    }
+    // A column of words stands left, with its heading; where a number is among them, all stand right.
+    heads.forEach((head, at) => {
+      const cells = [...body.rows].map((row) => row.cells[at]);
+      const kinds = cells.map((cell) => values(cell)[0]).filter((value) => value !== null);
+      if (!kinds.length || kinds.some((value) => typeof value !== "string")) return;
+      for (const cell of [head, ...cells]) cell.classList.add("words");
+    });
     heads.forEach((head, at) => head.querySelector("button").addEventListener("click", () => {
       const up = head.getAttribute("aria-sort") !== "ascending";
       for (const other of heads) other.setAttribute("aria-sort", "none");
@@ -81,6 +85,13 @@
       });
       body.append(...rows);
     }));
+  }
+
+  // A command goes on in a new line between words, and not behind the hyphens of an option.
+  const command = document.getElementById("command");
+  if (command) {
+    const words = command.textContent.split(" ").map((text) => Object.assign(document.createElement("span"), { textContent: text }));
+    command.replaceChildren(...words.flatMap((word, at) => (at ? [" ", word] : [word])));
   }
 
   function save(text, name, type) {
