@@ -1,5 +1,6 @@
 """``fedmeta deploy``: what it makes, and what it says to bad input."""
 
+import errno
 import json
 import socket
 import subprocess
@@ -119,6 +120,21 @@ def test_a_server_that_cannot_work_is_not_started(fedmeta: Fedmeta, made: Path) 
     done = fedmeta("deploy", "rotate", made, "--server", "--host", "fl.example.org")
     assert done.code == 0
     assert "fl.example.org" in certificates.read(made / "server" / "server.crt").names
+
+
+def test_init_on_a_full_disk_leaves_nothing(
+    fedmeta: Fedmeta, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(folder: Path, name: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(certificates, "make_node", full)
+        done = fedmeta("deploy", "init", tmp_path / "d", "--nodes", "ann")
+    assert done.code == 2
+    assert "cannot be written: No" in done.err
+    assert not (tmp_path / "d").exists()
+    assert fedmeta("deploy", "init", tmp_path / "d", "--nodes", "ann").code == 0
 
 
 def test_status_and_stop_where_nothing_runs(fedmeta: Fedmeta, made: Path) -> None:

@@ -72,7 +72,10 @@ def _cold(monkeypatch: pytest.MonkeyPatch) -> None:
         ("details = 'Invalid timestamp'", "the clock of this machine"),
         ("Missing authentication metadata", "wants nodes to have keys"),
         ("INFO :      SuperNode terminated gracefully.", "are minutes apart"),
-        ("INFO :      SuperNode terminated gracefully.\n" + "  File x\n" * 150, "are minutes apart"),
+        (
+            "INFO :      SuperNode terminated gracefully.\n" + "  File x\n" * 150,
+            "are minutes apart",
+        ),
         ("something else", "something else"),
     ],
 )
