@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import sys
 import sysconfig
 from collections.abc import Mapping, Sequence
@@ -99,6 +100,15 @@ def shown(command: Sequence[str], home: Path) -> str:
     """A command with the settings it needs, to be pasted into a shell."""
     settings = [f"{name}={value}" for name, value in {**QUIET, "FLWR_HOME": str(home)}.items()]
     return f"{' '.join(map(shlex.quote, settings))} \\\n  {shlex.join(command)}"
+
+
+def forget_apps(home: Path) -> None:
+    """Have Flower unpack what it is shipped once more.
+
+    What it has unpacked it takes for whole by its name, also where the disk was full or the process
+    was killed in the middle, and then nothing of that app runs any more.
+    """
+    shutil.rmtree(home / "apps", ignore_errors=True)
 
 
 def connection(deployment: Deployment) -> str:

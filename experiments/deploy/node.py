@@ -172,6 +172,7 @@ def _keep(deployment: Deployment, here: Place, tell: Tell) -> None:
     command = command_of(deployment, here)
     mark = f"{deployment.folder}:{part(here.name)}"
     began = time.monotonic()
+    flower.forget_apps(_home(here))
     while True:
         process = subprocess.Popen(
             flower.quick(command),

@@ -122,7 +122,8 @@ def again(deployment: Deployment, name: str) -> Plan:
         raise DeployError(f"no run {name!r} to resume; there are: {', '.join(there) or 'none'}")
     if (folder / "summary.json").exists():
         raise DeployError(f"run {name!r} has come to its end: {str(folder / 'summary.json')!r}")
-    (folder / ENDED).unlink(missing_ok=True)
+    for old in (ENDED, SAID):  # what was said of the run as it was left
+        (folder / old).unlink(missing_ok=True)
     return Plan(folder, _ship(folder, settings.read(folder / "config.toml")))
 
 

@@ -57,6 +57,7 @@ def _fill(deployment: Deployment, days: int) -> None:
 
 def refresh(deployment: Deployment) -> None:
     """Write what follows from the settings and from the version: Flower's config, the app."""
+    flower.forget_apps(deployment.home)
     write_public(deployment.home / "config.toml", flower.connection(deployment).encode())
     shipped.write(deployment.folder / "app")
 

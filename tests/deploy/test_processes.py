@@ -119,10 +119,14 @@ def test_a_node_that_seems_online_tries_again(
     again = "[code: 2004] Failed to activate SuperNode"
     deployment = _fake(tmp_path, monkeypatch, again, 3, "Invalid timestamp", 1)
     here = node.Place("ann", tmp_path / "x.csv", tmp_path / "own", 1)
+    half = here.folder / "flwr" / "apps" / "half" / "client.py"
+    half.parent.mkdir(parents=True)
+    half.write_text("")  # of an app that was unpacked onto a full disk
     told: list[str] = []
     with pytest.raises(ProcessError, match="clock"):
         node.keep(deployment, here, told.append)
     assert len(told) == 3
+    assert not half.exists()
     monkeypatch.setattr(node, "PATIENCE", 0.0)
     (tmp_path / "supernode.count").unlink()
     with pytest.raises(ProcessError, match="does not know this node's key"):
