@@ -25,7 +25,7 @@ demo: .venv/.stamp ## compare methods on generated users
 	$(BIN)/fedmeta compare --methods local,fedavg,fedavg-ft,reptile,maml
 
 test: .venv/.stamp ## the tests, without the slow ones
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: .venv/.stamp ## the slow tests
 	$(BIN)/pytest -m slow

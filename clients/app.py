@@ -11,10 +11,11 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from clients import charging, memory, node, wire
-from clients.contribution import contribution, one_thread
+from clients.contribution import contribution
 from clients.home import is_deployed
 from fedmeta import cohort, config, evaluation
 from fedmeta.problem import build
+from fedmeta.threads import one_thread
 
 app = ClientApp()
 

@@ -5,8 +5,6 @@ workers share it.
 """
 
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -147,14 +145,3 @@ def _clip(problem: Problem, order: wire.Order) -> Clip | None:
     if not privacy.guards_users:
         return None
     return Clip(order.clip, counts=True) if privacy.quantile else Clip(privacy.clip)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute on one thread inside the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -18,7 +18,7 @@ import torch
 from flwr.app import Context, Message
 
 from clients import answers, charging, limits, memory, own_model, policy, scores, wire
-from clients.contribution import contribution, one_thread
+from clients.contribution import contribution
 from clients.home import Home, alone, home_of, note, run_folder
 from clients.ledger import Budget, LedgerError
 from clients.own_data import population_of, raw_of
@@ -32,6 +32,7 @@ from fedmeta.data.raw import DataError
 from fedmeta.facts import Facts
 from fedmeta.privacy.chance import Chance, source
 from fedmeta.problem import Problem, assemble, initial
+from fedmeta.threads import one_thread
 from fedmeta.types import Params
 
 ME = np.zeros(1, dtype=np.int64)

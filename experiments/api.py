@@ -109,14 +109,14 @@ def frontier(
         ConfigError, ValueError: settings or data that cannot be run.
     """
     file = Path(config)
-    given = {
-        "methods": methods,
-        "mechanisms": mechanisms,
-        "epsilons": epsilons,
-        "seeds": seeds,
-        "canaries": canaries,
-    }
-    asked = axes.asked_for(settings.frontier(file), given)
+    asked = axes.asked_for(
+        settings.frontier(file),
+        methods=methods,
+        mechanisms=mechanisms,
+        epsilons=epsilons,
+        seeds=seeds,
+        canaries=canaries,
+    )
     wanted = config_of(file, changes)
     with progress.Display(quiet) as display:
         found = runs.run(

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from experiments.verdict import Scores, Verdict
 from fedmeta.config import ConfigError
 from fedmeta.metrics import METRICS, Metric
-from strategies.app import Outcome
 
-if TYPE_CHECKING:  # both take a while to import, and a run does not need them
+if TYPE_CHECKING:  # all take a while to import: a run needs no pictures, and epsilon no Flower
     import pandas as pd
     from matplotlib.figure import Figure
+
+    from strategies.app import Outcome
 
 
 class Run(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments.clock import clock_figures, target_figures
 from fedmeta import generation, public
-from fedmeta.head_file import weights_sha256 as weights_sha256
+from fedmeta.head_file import weights_sha256
 from fedmeta.methods import Method
 from fedmeta.metrics import METRICS
 from fedmeta.privacy import claim

@@ -178,10 +178,8 @@ class Single(Primal):
         """See :class:`Learner`."""
         if self.head.alone is None:
             return self.head.logits(params, examples.x)
-        return (
-            params["output.weight"] @ self.embed(params, examples)
-            + (params["output.bias"][:, None])
-        )
+        h = self.embed(params, examples)
+        return params["output.weight"] @ h + params["output.bias"][:, None]
 
     def embed(self, params: Params, examples: Examples) -> Tensor:
         """See :class:`Learner`."""

@@ -10,6 +10,8 @@ from fedmeta.sections.method import MethodConfig
 
 LEARNED = "adapt_rate"
 """What a method that learns its rates does not read."""
+WITH = {"difference": "hessian_free"}
+"""Settings that count only where another one is on."""
 
 
 def owners(description: str) -> list[str]:
@@ -72,6 +74,9 @@ def check(config: Config, methods: Sequence[str], task: str) -> dict[str, list[s
     shared: dict[str, list[str]] = {}
     for field, value in given(config, task).items():
         key = f"method.{field.replace('_', '-')}"
+        if field in WITH and not getattr(config.method, WITH[field]):
+            other = f"method.{WITH[field].replace('_', '-')}"
+            raise ConfigError(f"{key} = {value!r} counts only with {other} = true: set it too")
         able = [name for name in METHODS if reads(name, field, config.method)]
         mine = [name for name in methods if name in able]
         if not mine:

@@ -9,8 +9,10 @@ from flwr.app import ConfigRecord
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
-PATIENCE = 60.0
-"""Seconds to wait for a first node: Flower starts a run before its nodes are online."""
+PATIENCE = 4.0
+"""Seconds to wait for a first node: Flower starts the ServerApp just before it enters its simulated
+nodes, which takes less than the app's imports. Real nodes are there before a run is asked for, and
+where they may come late (`fedmeta deploy`) it is :func:`strategies.deployed.gather` that waits."""
 TIMEOUT = 3600.0
 """Seconds to wait for the replies of a simulated round."""
 
@@ -27,7 +29,11 @@ def nodes_of(grid: Grid, patience: float = PATIENCE) -> list[int]:
     deadline = time.monotonic() + patience
     while not (nodes := sorted(grid.get_node_ids())):
         if time.monotonic() > deadline:
-            raise TimeoutError(f"no client node came online within {patience:.0f} s")
+            raise TimeoutError(
+                f"no client node is online after {patience:g} s, and at least one is needed: start"
+                " flower-supernode first, or simulate some with --federation-config"
+                " 'num-supernodes=2'"
+            )
         time.sleep(0.2)
     return nodes
 

@@ -7,8 +7,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, get_args
 
-import torch
-
 from experiments import artifacts, settings
 from experiments.attack import figures, poison
 from experiments.attack.attacks import ATTACKS
@@ -21,6 +19,7 @@ from fedmeta.device_rules import active
 from fedmeta.methods import METHODS
 from fedmeta.problem import build
 from fedmeta.sections.robust import RobustConfig
+from fedmeta.threads import one_thread
 from strategies import checkpoint
 from strategies.app import Outcome, run
 from strategies.errors import ClientError
@@ -58,9 +57,9 @@ def attack(
     """Run every attack against every rule; pairs that a resumed folder holds are not run again.
 
     Args:
-        config: of all runs. They run in this process, chunks are whole rounds, users that fail
-            are left out, and the model of the last round is judged: validation users, who are
-            honest, would choose one from before the damage.
+        config: of all runs, with the defence in `robust.rule`. They run in this process, chunks are
+            whole rounds, users that fail are left out, and the model of the last round is judged:
+            validation users, who are honest, would choose one from before the damage.
         asked: what is to be run; a run without an attack and with the mean is always among them.
         out: folder, new or empty.
         listeners: gives a listener for each run.
@@ -96,7 +95,9 @@ def attack(
             if name == "none" and cells[name, rule]["died"]:
                 raise ClientError(f"{rule}, without attack: {cells[name, rule]['died']}")
             finished(number + 1, len(pairs))
-        content = figures.content(_with(config, "mean"), cells, who) | {"left_out": left_out}
+        defence = config.robust.rule if config.robust.rule in fits else "mean"
+        content = figures.content(_with(config, "mean"), cells, who, defence)
+        content["left_out"] = left_out
         artifacts.write_json(folder / "attack.json", content)
         figures.write(folder / "attack.parquet", _with(config, "mean"), cells)
     return Attacked(folder, content)
@@ -209,20 +210,16 @@ def _folder(config: Config, who: dict[str, Any], out: Path | None, resume: Path 
 def _cell(config: Config, plan: Plan, listener: Listener) -> dict[str, Any]:
     """One run: users' scores before and after, and how often the trigger works."""
     problem = build(config)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     try:
-        with TemporaryDirectory() as memory:
+        with one_thread(), TemporaryDirectory() as memory:
             values = flatten(problem.config) | {"run.memory": memory}
             outcome = run(InlineGrid(app_of(plan), values), problem, listener)
             check_everybody(outcome)
-        success = None
-        if plan.marked is not None:
-            success = poison.success(problem, outcome.meta, plan.marked)
+            success = None
+            if plan.marked is not None:
+                success = poison.success(problem, outcome.meta, plan.marked)
     except ClientError as error:
         return {"died": _reason(error), "success": None}
-    finally:
-        torch.set_num_threads(threads)
     return {"died": None, **_scores(outcome), "success": success}
 
 

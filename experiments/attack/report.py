@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from experiments.attack import figures
 from experiments.attack.attacks import ATTACKS
 from experiments.attack.grid import Attacked
 
@@ -34,7 +35,8 @@ def table(found: Attacked) -> RenderableType:
     )
     main.add_column("attack")
     for rule in rules:
-        main.add_column(rule.replace("-", "-\n"), justify="right", no_wrap=True)
+        chosen = "*" * (rule == content["defence"][0]["rule"] != "mean")
+        main.add_column(rule.replace("-", "-\n") + chosen, justify="right", no_wrap=True)
     for name in attacks:
         main.add_row(name, *(figure(runs[name, rule]) for rule in rules))
     alive = [row for row in runs.values() if not row["died"]]
@@ -49,6 +51,8 @@ def table(found: Attacked) -> RenderableType:
         lines.append(_doors(doors, rules, runs))
     for rule, reason in content["left_out"].items():
         lines.append(Text(f"left out: {rule} ({reason})"))
+    if told := figures.sentences(content):
+        lines.append(Text(told))
     return Group(*lines, Text(str(found.folder)))
 
 

@@ -7,7 +7,7 @@ from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
-ROUNDS, NODES, TIMES = 3, 2, "empty.json"
+ROUNDS, NODES, TIMES = 12, 2, "empty.json"
 
 client = ClientApp()
 server = ServerApp()

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import RenderableType
 from rich.table import Table
 
@@ -20,6 +19,7 @@ from fedmeta.backbones import encoder
 from fedmeta.config import Config, ConfigError
 from fedmeta.data.sources import load
 from fedmeta.metrics import METRICS
+from fedmeta.threads import one_thread
 
 TIMED = 256
 """Texts that are timed, at most."""
@@ -44,19 +44,14 @@ def rows(
     except ValueError:
         raise ConfigError(f"--layers {layers!r}: expected numbers, such as 1,3,6") from None
     store = load(config.data)
-    folder = backbones.folder_of(store, config.backbone)
-    if not folder or not isinstance(store.items, tuple):
-        raise ConfigError(
-            f"backbone.name = {config.backbone.name!r} is no transformer over texts, whose layers"
-            " could be left out: use minilm, a hub id or a folder, and texts"
-        )
+    folder, texts = backbones.transformer(store, config.backbone)
     for size in sizes:
         say(f"{size or 'all'} layers")
         backbone = config.backbone.model_copy(update={"layers": size})
-        seconds = _seconds(store.items[:TIMED], Path(folder), config, size)
+        seconds = _seconds(texts[:TIMED], folder, config, size)
         run = simulate(config.model_copy(update={"backbone": backbone}), out / f"layers-{size}")
         figure = f"{METRICS[store.task].name}_macro"
-        model, _ = encoder.load(Path(folder), layers=size)
+        model, _ = encoder.load(folder, layers=size)
         yield {
             "layers": size or "all",
             "parameters": sum(value.numel() for value in model.parameters()),
@@ -69,9 +64,7 @@ def rows(
 
 
 def _seconds(texts: Sequence[str], folder: Path, config: Config, layers: int) -> float:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         # Loading is paid once, whatever the number of texts.
         spent = []
         for some in (texts[:1], texts):
@@ -84,8 +77,6 @@ def _seconds(texts: Sequence[str], folder: Path, config: Config, layers: int) ->
                 layers=layers,
             )
             spent.append(time.process_time() - began)
-    finally:
-        torch.set_num_threads(before)
     return 1000 * (spent[1] - spent[0]) / max(len(texts) - 1, 1)
 
 

@@ -7,7 +7,6 @@ process and the fastest turn of each counts; loading the model is in neither.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from rich.table import Table
 
 from fedmeta import backbones
 from fedmeta.backbones import encoder
-from fedmeta.config import Config, ConfigError
+from fedmeta.config import Config
 from fedmeta.data.sources import load
 
 Vectors = NDArray[np.float32]
@@ -35,15 +34,9 @@ def row(config: Config, texts: int, turns: int) -> dict[str, Any]:
     Raises:
         ConfigError: no texts, or no transformer.
     """
-    store = load(config.data)
-    folder = backbones.folder_of(store, config.backbone)
-    if not folder or not isinstance(store.items, tuple):
-        raise ConfigError(
-            f"backbone.name = {config.backbone.name!r} is no transformer over texts; use minilm, a"
-            " hub id or a folder, and texts"
-        )
-    some, length, batch = store.items[:texts], config.backbone.max_length, config.backbone.batch
-    model, tokenizer = encoder.load(Path(folder), length)
+    folder, items = backbones.transformer(load(config.data), config.backbone)
+    some, length, batch = items[:texts], config.backbone.max_length, config.backbone.batch
+    model, tokenizer = encoder.load(folder, length)
     sides: dict[str, Callable[[], Vectors]] = {
         "ours": lambda: encoder.embed(some, model, tokenizer, length, batch),
         "loop": lambda: bare(some, model, tokenizer, length, batch),

@@ -26,6 +26,7 @@ from fedmeta.losses import LOSSES
 from fedmeta.methods import METHODS
 from fedmeta.methods.method import Method, Setup
 from fedmeta.sections.method import HeadConfig
+from fedmeta.threads import one_thread
 from fedmeta.types import Examples, Params, Task
 
 CLASSES, SUPPORT, QUERY, STEPS = 10, 20, 20, 10
@@ -72,16 +73,12 @@ def row(name: str, folder: str, turns: int) -> dict[str, Any]:
     slow = TAKES.get(name) == "ids"
     task = users(name, 1 if slow else USERS)
     least = float("inf")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         for _ in range(1 if slow else turns + 1):  # the first one allocates
             began = time.process_time()
             with torch.no_grad():
                 sent = cohort.contribute(method, model, theta, task, inner).total
             least = min(least, time.process_time() - began)
-    finally:
-        torch.set_num_threads(before)
     return {
         "head": name,
         "method": method.name,

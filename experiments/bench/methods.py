@@ -31,6 +31,7 @@ from fedmeta.methods.method import Method, Setup
 from fedmeta.methods.told import told
 from fedmeta.params import DOMAIN, KEY
 from fedmeta.problem import USUAL_HEAD
+from fedmeta.threads import one_thread
 from fedmeta.types import Params, Task
 
 REFERENCE = "fedavg"
@@ -78,9 +79,7 @@ def rows(
 
 def step_alone(name: str, turns: int = 15) -> float:
     """Processor seconds of one more inner step of one user: what more of them cost more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         once = work(name)
         long = once._replace(inner=replace(once.inner, steps=5 * STEPS))
         sides = [_job(what, 0, chunks=1) for what in (once, long)]
@@ -91,8 +90,6 @@ def step_alone(name: str, turns: int = 15) -> float:
                 began = time.process_time()
                 side()
                 least[number] = min(least[number], time.process_time() - began)
-    finally:
-        torch.set_num_threads(before)
     return (least[1] - least[0]) / (4 * STEPS * users[0])
 
 
@@ -144,8 +141,8 @@ def _job(what: Work, number: int, chunks: int = 0) -> Job:
         [chunk(what, CHUNK, seed=100 * number + n) for n in range(chunks or USERS // CHUNK)]
     )
     each = torch.arange(CHUNK)
-    facts = {DOMAIN: each % DOMAINS} if "domains" in told(method, DOMAINS) else {}
-    facts |= {KEY: each} if "key" in method.needs else {}
+    known = {DOMAIN: each % DOMAINS, KEY: each}
+    facts = {name: known[name] for name in told(method, DOMAINS).values()}
 
     def job() -> float:
         return _update(method, net, theta, next(ready), what.inner, facts)

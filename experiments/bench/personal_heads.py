@@ -26,6 +26,7 @@ from fedmeta.evaluation import evaluate
 from fedmeta.metrics import METRICS
 from fedmeta.problem import Problem, build, initial
 from fedmeta.statistics import interval
+from fedmeta.threads import one_thread
 
 CONFIG = "personalization-head.toml"
 BYTES = 4
@@ -74,14 +75,10 @@ def rows(
     Raises:
         ConfigError: no classes, or no language model over texts.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         for row in ROWS:
             say(row.name)
             yield measured(config, row, users)
-    finally:
-        torch.set_num_threads(before)
 
 
 def measured(config: Config, row: Row, users: int) -> dict[str, Any]:

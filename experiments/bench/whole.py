@@ -31,6 +31,7 @@ from fedmeta.inner import Inner
 from fedmeta.learner import Model
 from fedmeta.losses import LOSSES
 from fedmeta.methods import METHODS
+from fedmeta.threads import one_thread
 from fedmeta.types import Examples, Params, Task
 
 SIDE, WAY, SHOT, ASKED = 28, 5, 5, 15
@@ -47,9 +48,7 @@ def row(tasks: int = 32, turns: int = 3, shot: int = SHOT, asked: int = ASKED) -
         turns: tasks that both sides are timed on, one after the other.
         shot, asked: examples of each class in support and query.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         model, task = made(), chunk(tasks, shot, asked)
         theta = model.head.init(torch.Generator().manual_seed(0))
         peak = [_peak()]
@@ -75,8 +74,6 @@ def row(tasks: int = 32, turns: int = 3, shot: int = SHOT, asked: int = ASKED) -
                 error = max(error, _difference(found, by_loop))
         best = min(loops, key=lambda name: min(loops[name]))
         loop = loops[best]
-    finally:
-        torch.set_num_threads(before)
     return {
         "work": "W4",
         "tasks_per_s": 1 / min(ours),

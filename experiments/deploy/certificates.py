@@ -167,7 +167,10 @@ def load_certificate(path: Path) -> x509.Certificate:
     except OSError as error:
         raise DeployError(f"no certificate {str(path)!r}: {error.strerror}") from None
     except ValueError:
-        raise DeployError(f"{str(path)!r} holds no certificate in PEM form") from None
+        raise DeployError(
+            f"{str(path)!r} holds no certificate in PEM form: bring the file once more from where"
+            " it was made, or issue a new one with `fedmeta deploy rotate DIR --server`"
+        ) from None
 
 
 def load_key(path: Path) -> ec.EllipticCurvePrivateKey:

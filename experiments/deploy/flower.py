@@ -16,8 +16,11 @@ QUIET = {
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
 }
 """No telemetry, no question for updates, no installing of what an app asks for."""
-QUICK = {"FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.25"}
-"""Seconds between two looks of a node's own processes for something to do; Flower's is 1."""
+QUICK = {"FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.5"}
+"""Seconds between two looks of a node's own processes for something to do; Flower's is 1.
+
+A message that is begun before all of it has come waits a second for the rest: sooner is later.
+"""
 MARK = "FEDMETA_DEPLOYMENT"
 """In the environment of every process of a deployment: its folder and part."""
 WARM = "FEDMETA_WARM"
@@ -79,11 +82,17 @@ def environment(home: Path, mark: str, more: Mapping[str, str] | None = None) ->
     return QUICK | os.environ | QUIET | own | dict(more or {})
 
 
-def quick(command: Sequence[str]) -> list[str]:
-    """The same command, by the script that has it started by forking, where there is one."""
-    script = Path(os.environ.get(WARM, ""), Path(command[0]).name)
-    there = WARM in os.environ and os.access(script, os.X_OK)
-    return [str(script) if there else command[0], *command[1:]]
+def quick(command: Sequence[str], name: str = "") -> list[str]:
+    """The same command, by the script that has it started by forking, where there is one.
+
+    Args:
+        command: a program and its arguments; without a name its program alone is replaced.
+        name: of the script that stands for all of the command.
+    """
+    script = Path(os.environ.get(WARM, ""), name or Path(command[0]).name)
+    if WARM not in os.environ or not os.access(script, os.X_OK):
+        return list(command)
+    return [str(script)] if name else [str(script), *command[1:]]
 
 
 def shown(command: Sequence[str], home: Path) -> str:

@@ -25,6 +25,8 @@ from typing import Any, NamedTuple
 _LIBRARY = ctypes.CDLL(None)
 _DIES_WITH_PARENT, _NAME = 1, 15
 """`PR_SET_PDEATHSIG` and `PR_SET_NAME` of Linux."""
+_BLOCKED = (signal.SIGTERM, signal.SIGINT)
+"""Blocked here and not ignored, so that none is lost that a fork is sent as it begins."""
 PATIENCE = 10.0
 """Seconds in which a request must have come whole."""
 
@@ -92,8 +94,7 @@ def run(asked: Asked, parent: int) -> None:
     for number, file in enumerate(asked.files):
         os.dup2(file, number)
         os.close(file)
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, signal.default_int_handler if name == signal.SIGINT else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKED)  # one that came before this has waited
     os.chdir(asked.cwd)
     os.environ.clear()
     os.environ.update(asked.env)
@@ -183,8 +184,7 @@ def _leave(
 
 def main(arguments: Sequence[str]) -> None:
     """Serve at the socket with the number of the first argument, with the modules of the others."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)  # its standard input says when to end
+    signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)  # its standard input says when to end
     parent = os.getpid()
     listening = socket.socket(fileno=int(arguments[0]))
     if (asked := serve(listening, arguments[1:])) is not None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.deploy import flower, warm
+from experiments.deploy import flower
 from experiments.deploy.errors import ProcessError
 from experiments.deploy.layout import Deployment
 
@@ -96,7 +96,7 @@ def _asked(deployment: Deployment, *commands: Sequence[str]) -> list[dict[str, A
     if not commands:
         return []
     all_of_them = json.dumps([[*one, "--format", "json"] for one in commands])
-    several = warm.command("several", [sys.executable, "-m", "experiments.deploy.several"])
+    several = flower.quick([sys.executable, "-m", "experiments.deploy.several"], "several")
     done = _called(deployment, [*several, all_of_them])
     answers = _documents(done.stdout)
     bad = next((one for one in answers if not one.get("success")), None)

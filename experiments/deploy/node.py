@@ -91,7 +91,7 @@ def place(
     except OSError as error:
         raise DeployError(f"folder {str(folder)!r} cannot be used: {error.strerror}") from None
     if port:
-        processes.check_port("127.0.0.1", port, "the node's own port")
+        processes.check_port("127.0.0.1", port, "the node's own port (--port)")
     return Place(name, data, folder, port or processes.free_port())
 
 
@@ -212,7 +212,8 @@ def _listen(process: "subprocess.Popen[str]") -> str:
     Its own processes write to the same pipe, and end when they see that it is gone: which they do
     once it has been waited for, so that is not left until the pipe is empty.
     """
-    last: deque[str] = deque(maxlen=40)
+    # Where its processes are interrupted as they begin, each ends with a long traceback.
+    last: deque[str] = deque(maxlen=400)
 
     def pass_on() -> None:
         if process.stdout is None:  # pragma: no cover - it was asked for

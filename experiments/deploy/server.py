@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.deploy import certificates, flower, link, processes, setup
+from experiments.deploy import certificates, flower, layout, link, processes, setup
 from experiments.deploy.errors import DeployError, ProcessError
 from experiments.deploy.files import write_public
 from experiments.deploy.layout import Deployment
@@ -38,8 +38,11 @@ def check(deployment: Deployment) -> None:
         certificates.check_server(deployment.ca, server / "server.crt", server / "server.key")
         for name in deployment.nodes:
             certificates.check_public(deployment.key(name).with_name(f"{name}.pub"))
-    processes.check_port(deployment.listen, deployment.fleet_port, "the nodes' port")
-    processes.check_port("127.0.0.1", deployment.control_port, "the control port")
+    for host, port, what in (
+        (deployment.listen, deployment.fleet_port, "the nodes' port (fleet-port"),
+        ("127.0.0.1", deployment.control_port, "the control port (control-port"),
+    ):
+        processes.check_port(host, port, f"{what} in {layout.FILE})")
 
 
 def start(deployment: Deployment, tell: Tell) -> Started:

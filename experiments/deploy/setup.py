@@ -31,6 +31,18 @@ def init(deployment: Deployment, days: int = certificates.SERVER_DAYS) -> Deploy
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DeployError(f"{str(folder)!r} cannot be made: {error.strerror}") from None
+    try:
+        _fill(deployment, days)
+    except (DeployError, OSError) as error:
+        shutil.rmtree(folder, ignore_errors=True)  # half of one is none; it can be made again
+        if isinstance(error, DeployError):
+            raise
+        raise DeployError(f"{str(folder)!r} cannot be written: {error.strerror}") from None
+    return deployment
+
+
+def _fill(deployment: Deployment, days: int) -> None:
+    folder = deployment.folder
     folder.chmod(0o700)
     if not deployment.insecure:
         certificates.make_ca(folder / "ca")
@@ -41,7 +53,6 @@ def init(deployment: Deployment, days: int = certificates.SERVER_DAYS) -> Deploy
     deployment.server.mkdir(exist_ok=True)
     layout.write(deployment)
     refresh(deployment)
-    return deployment
 
 
 def refresh(deployment: Deployment) -> None:

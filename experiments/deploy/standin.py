@@ -16,8 +16,11 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 def main(path: str, argv: "list[str]") -> int:
     """The exit code of the program; that of the shell, where a signal ended it."""
+    # A signal that comes before it can be handed on waits until then.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     connection = _asked(path, argv)
     if connection is None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         cold = [sys.executable, *argv] if argv[0] == "-m" else argv
         os.execv(cold[0], cold)
     told = set()
@@ -29,6 +32,7 @@ def main(path: str, argv: "list[str]") -> int:
 
     for number in SIGNALS:
         signal.signal(number, hand_on)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     try:
         code = connection.recv(1)
     except OSError:

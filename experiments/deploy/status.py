@@ -19,7 +19,10 @@ def look(deployment: Deployment) -> dict[str, Any]:
         "insecure": deployment.insecure,
         "processes": {part: one.pid for part, one in there.items()},
         "fleet": deployment.fleet,
-        "server": processes.listens("127.0.0.1", deployment.control_port),
+        # On the machine of a node another program may have that port.
+        "here": deployment.server.is_dir(),
+        "server": deployment.server.is_dir()
+        and processes.listens("127.0.0.1", deployment.control_port),
         "nodes": {},
         "runs": {},
         "certificate_days": None,
@@ -59,7 +62,8 @@ def table(found: dict[str, Any]) -> Table:
         shown.add_column(heading)
     if found["insecure"]:
         shown.add_row("security", "INSECURE: no TLS, no keys", style="bold red")
-    shown.add_row("SuperLink", f"answers; nodes at {found['fleet']}" if found["server"] else "-")
+    answers = f"answers; nodes at {found['fleet']}" if found["server"] else "-"
+    shown.add_row("SuperLink", answers if found["here"] else f"elsewhere: {found['fleet']}")
     for part, pid in found["processes"].items():
         shown.add_row(escape(part), f"process {pid}")
     for part in found["gone"]:

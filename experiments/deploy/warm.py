@@ -19,7 +19,7 @@ from pathlib import Path
 from experiments.deploy import flower, standin
 
 VARIABLE = flower.WARM
-MODULES = ("flwr.supernode.cli", "flwr.supercore.cli", "clients.app")
+MODULES = ("flwr.supernode.cli", "flwr.supercore.cli", "clients.app", "pandas")
 """What every node needs."""
 SERVER = ("flwr.superlink.cli", "flwr.cli.app", "experiments.deploy.server_app")
 """What a server needs besides."""
@@ -67,12 +67,6 @@ def starter(mark: str, modules: Sequence[str] = MODULES) -> Iterator[None]:
         finally:
             del os.environ[VARIABLE]
             _end(process)
-
-
-def command(program: str, cold: Sequence[str]) -> list[str]:
-    """The command of a program of our own, started by forking where that is done."""
-    script = Path(os.environ.get(VARIABLE, ""), program)
-    return [str(script)] if VARIABLE in os.environ and os.access(script, os.X_OK) else list(cold)
 
 
 def _prepared(folder: Path) -> socket.socket:

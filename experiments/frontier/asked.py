@@ -37,7 +37,7 @@ class Asked(NamedTuple):
     canaries: int = 1000
 
 
-def asked_for(table: Mapping[str, Any], flags: Mapping[str, Any]) -> Asked:
+def asked_for(table: Mapping[str, Any], **flags: Any) -> Asked:
     """The axes, checked: a table's values, and over them those of flags that are given.
 
     Args:

@@ -42,15 +42,15 @@ def frontier(
     wanted = settings.read(
         file, sets or (), {"run.seed": seed, "run.backend": backend, "run.device": device}
     )
-    given = {
-        "methods": methods,
-        "mechanisms": mechanisms,
-        "epsilons": epsilons,
-        "seeds": seeds,
-        "canaries": canaries,
-    }
     table = axes.left(resume) if resume else settings.frontier(file)
-    asked = axes.asked_for(table, given)
+    asked = axes.asked_for(
+        table,
+        methods=methods,
+        mechanisms=mechanisms,
+        epsilons=epsilons,
+        seeds=seeds,
+        canaries=canaries,
+    )
     with progress.Display(quiet=as_json) as display:
         found = runs.run(wanted, asked, out, display.run, display.encoded(), resume, display.runs)
     pictures.draw(found.folder, found.content)

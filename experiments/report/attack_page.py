@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from experiments.attack.figures import sentences
 from experiments.report.parts import Columns, Page, Plot, Series, Table, plain, unit_of
 
 
@@ -49,6 +50,7 @@ def attack(content: dict[str, Any]) -> Page:
         f" does to a rule here is {worst['attack']} against {worst['rule']}, which costs {lost}"
         f" {points} (95 % interval {low} to {high}) against the same rule that nobody attacks."
     )
+    verdict = " ".join(filter(None, (sentences(content), verdict)))
     columns: Columns = [
         ("attack", ("attack",)), ("rule", ("rule",)), ("before", ("before",)),
         ("after [95 %]", ("after", "low", "high")),

@@ -7,6 +7,7 @@ request that finds nobody there is computed at once: no time is spent waiting fo
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,10 @@ from experiments.serving.opened import Opened
 from experiments.serving.personal import Room, answers, said
 from experiments.serving.store import HeadStore
 from fedmeta.backbones.live import Live
+from fedmeta.threads import one_thread
 
+MANY = 8
+"""Texts from which on several threads encode them: a few are sooner done than threads agree."""
 Items = list[str] | NDArray[np.float32]
 Answer = list[dict[str, Any]] | HeadError
 
@@ -48,7 +52,8 @@ def answer(
     counts = [len(jobs[number].items) for number, _ in able]
     if opened.needs.modality == "text":
         texts = [text for number, _ in able for text in jobs[number].items]
-        features = examples.features(opened, backbone, texts)
+        with one_thread() if len(texts) < MANY else nullcontext():
+            features = examples.features(opened, backbone, texts)
     else:
         rows = [np.asarray(jobs[number].items, dtype=np.float32) for number, _ in able]
         features = examples.features(opened, backbone, np.concatenate(rows))

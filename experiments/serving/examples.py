@@ -15,7 +15,7 @@ from fedmeta.backbones.live import Live
 from fedmeta.config import ConfigError
 from fedmeta.data.files import TABLES, read_frame
 from fedmeta.data.labels import encode
-from fedmeta.data.raw import Raw
+from fedmeta.data.raw import Raw, nearest
 from fedmeta.data.tables import from_frame
 from fedmeta.params import DOMAIN, KEY
 from fedmeta.population import scaled
@@ -58,7 +58,15 @@ def read(opened: Opened, path: Path, user: str | None, labelled: bool) -> Mine:
         DataError: a table that cannot be used.
     """
     columns = opened.config.data
-    name, frame = _rows_of(_table(opened, path), opened, path, user)
+    table = _table(opened, path)
+    name, frame = _rows_of(table, opened, path, user)
+    if labelled and columns.label_column not in table:
+        names = [str(name) for name in table.columns]
+        raise ConfigError(
+            f"--data {str(path)!r}: no label column {columns.label_column!r}; columns found:"
+            f" {', '.join(names)}{nearest(columns.label_column, names)}; the run takes labels from"
+            " a column of that name, so rename the file's"
+        )
     if not labelled and columns.label_column not in frame:
         frame = frame.assign(**{columns.label_column: 0})
     domain = columns.domain_column or "domain"
@@ -77,7 +85,8 @@ def read(opened: Opened, path: Path, user: str | None, labelled: bool) -> Mine:
 
 def _table(opened: Opened, path: Path) -> "pd.DataFrame":
     if not path.is_file():
-        raise ConfigError(f"--data {str(path)!r}: no such file; check the path")
+        what = "a folder; name the file in it" if path.is_dir() else "no such file; check the path"
+        raise ConfigError(f"--data {str(path)!r}: {what}")
     if not path.name.lower().removesuffix(".gz").endswith(tuple(TABLES)):
         raise ConfigError(
             f"--data {str(path)!r}: expected a table, a file that ends in {', '.join(TABLES)}"

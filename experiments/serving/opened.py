@@ -13,8 +13,8 @@ from torch import Tensor
 from experiments import settings
 from experiments.serving import needs as card
 from experiments.serving.needs import Needs
-from experiments.summary import weights_sha256
 from fedmeta.config import Config, ConfigError
+from fedmeta.head_file import weights_sha256
 from fedmeta.heads import TAKES
 from fedmeta.inner import Inner
 from fedmeta.learner import Model

@@ -1,16 +1,18 @@
 """Frozen encoders, run once, and their cached features."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedmeta.backbones import cache, concat, digest, encoder, hashing, identity, models, tokens
 from fedmeta.backbones.errors import BackboneError
+from fedmeta.config import ConfigError
 from fedmeta.data.store import UserStore
 from fedmeta.sections.data import BackboneConfig
 
-__all__ = ["BACKBONES", "BackboneError", "features", "folder_of", "resolve"]
+__all__ = ["BACKBONES", "BackboneError", "features", "folder_of", "resolve", "transformer"]
 
 Recipe = dict[str, str | int]
 
@@ -64,6 +66,21 @@ def folder_of(store: UserStore, config: BackboneConfig) -> str:
     """The folder of the encoder of a store's texts; empty where it is no transformer."""
     name = resolve(config.name, store)
     return str(models.locate(name)) if is_encoder(name) else ""
+
+
+def transformer(store: UserStore, config: BackboneConfig) -> tuple[Path, tuple[str, ...]]:
+    """The folder of the transformer of a store's texts, and the texts.
+
+    Raises:
+        ConfigError: a backbone that is no transformer, or items that are no texts.
+    """
+    folder = folder_of(store, config)
+    if not folder or not isinstance(store.items, tuple):
+        raise ConfigError(
+            f"backbone.name = {config.name!r} is no transformer over texts; use minilm, a hub id"
+            " or a folder, and texts"
+        )
+    return Path(folder), store.items
 
 
 def features(

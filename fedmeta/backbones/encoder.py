@@ -25,7 +25,7 @@ def recipe(
 ) -> dict[str, str | int]:
     """Everything but the texts that the features depend on."""
     return {
-        "backbone": "encoder/1",
+        "backbone": "encoder/2",
         "weights": digest.of_files(digest.weight_files(folder)),
         "tokenizer": digest.of_files(digest.text_files(folder)),
         "pooling": f"{output}, l2",
@@ -122,17 +122,13 @@ def _batches(
     """Rows of some texts, what the last layer says of their tokens ``(B, T, D)``, and which are."""
     import torch
 
-    # Texts of similar length share a batch, so that little is computed for padding.
-    order = sorted(range(len(texts)), key=lambda i: (len(texts[i]), i))
+    parts = tokenizer(list(texts), truncation=True, max_length=max_length)
+    # Texts of as many tokens share a batch, so that little is computed for padding.
+    order = sorted(range(len(texts)), key=lambda i: (len(parts["input_ids"][i]), i))
     for start in range(0, len(order), batch):
         rows = order[start : start + batch]
-        tokens = tokenizer(
-            [texts[i] for i in rows],
-            padding=True,
-            truncation=True,
-            max_length=max_length,
-            return_tensors="pt",
-        ).to(encoder.device)
+        some = {name: [values[i] for i in rows] for name, values in parts.items()}
+        tokens = tokenizer.pad(some, return_tensors="pt").to(encoder.device)
         with torch.inference_mode():
             hidden = encoder(**tokens).last_hidden_state
         yield rows, hidden, tokens["attention_mask"]

@@ -60,9 +60,8 @@ def _rectified(deeper: tuple[str, ...], params: Params, z: Tensor) -> Tensor:
 
 
 def _forward(deeper: tuple[str, ...], params: Params, z: Tensor) -> Tensor:
-    return (
-        params["output.weight"] @ _rectified(deeper, params, z) + (params["output.bias"][..., None])
-    )
+    h = _rectified(deeper, params, z)
+    return params["output.weight"] @ h + params["output.bias"][..., None]
 
 
 def _backward(

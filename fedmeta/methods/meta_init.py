@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fedmeta.inner import Inner, walk
 from fedmeta.learner import Learner
-from fedmeta.methods.meta_networks import SLOPES, STEP
+from fedmeta.methods.meta_networks import first_map, with_one
 from fedmeta.methods.method import Defaults, Method, Setup, ending, through
 from fedmeta.params import is_head, part
 from fedmeta.types import Params, Task
@@ -25,15 +25,14 @@ _SLOPES, _HEIGHTS = "meta-init/slopes", "meta-init/heights"
 
 
 def _start(setup: Setup) -> dict[str, Tensor]:
-    slopes = torch.tensor(SLOPES)
-    return {**setup.head, _SLOPES: slopes, _HEIGHTS: -STEP / (len(SLOPES) * slopes)}
+    slopes, heights = first_map()
+    return {**setup.head, _SLOPES: slopes, _HEIGHTS: heights}
 
 
 def initialization(learner: Learner, theta: Params, task: Task) -> dict[str, Tensor]:
     """The head that the network makes of the support set."""
     support = task.support
-    h = learner.embed(theta, support)
-    h = torch.cat([h, torch.ones_like(h[..., :1, :])], -2)
+    h = with_one(learner.embed(theta, support))
     error = torch.softmax(learner.logits(theta, support), -2) - support.y
     gradient = error.mT[..., :, None] * h.mT[..., None, :]  # of each example, (N, C, H + 1)
     slopes, heights = (theta[name][..., None, None, None, :] for name in (_SLOPES, _HEIGHTS))

@@ -34,10 +34,20 @@ STEP = 2.0
 _PREFIX = "meta-networks/"
 
 
+def first_map() -> tuple[Tensor, Tensor]:
+    """Slopes and heights of a new map."""
+    slopes = torch.tensor(SLOPES)
+    return slopes, -STEP / (len(SLOPES) * slopes)
+
+
+def with_one(h: Tensor) -> Tensor:
+    """Representations ``(..., H, N)`` with a feature that is 1 everywhere, for the bias."""
+    return torch.cat([h, torch.ones_like(h[..., :1, :])], -2)
+
+
 def _start(setup: Setup) -> dict[str, Tensor]:
     width, outputs = setup.head["output.weight"].shape[-1], setup.outputs
-    slopes = torch.tensor(SLOPES)
-    heights = -STEP / (len(SLOPES) * slopes)
+    slopes, heights = first_map()
     random = setup.generator
     own = {
         "key": torch.randn(WIDTH, width, generator=random) * (2.0 / WIDTH) ** 0.5,
@@ -77,13 +87,9 @@ def _logits(learner: Learner, params: Params, task: Task) -> Tensor:
     attention = likeness / likeness.sum(-1, keepdim=True).clamp(min=tiny)
 
     error = torch.softmax(learner.logits(params, support), 0) - support.y
-    layers = fast(params, "output", error.mT[:, :, None] * _with_one(f).mT[:, None, :])
-    augmented = torch.einsum("nch,hq,qn->cq", layers, _with_one(asked), attention)
+    layers = fast(params, "output", error.mT[:, :, None] * with_one(f).mT[:, None, :])
+    augmented = torch.einsum("nch,hq,qn->cq", layers, with_one(asked), attention)
     return learner.logits(params, task.query) + augmented
-
-
-def _with_one(h: Tensor) -> Tensor:
-    return torch.cat([h, torch.ones_like(h[:1])])
 
 
 def _contribute(learner: Learner, theta: Params, task: Task, inner: Inner) -> dict[str, Tensor]:

@@ -23,7 +23,7 @@ class ValidationConfig(Section):
         1e6, description="largest L2 norm of what users contribute on the mean; 0: no limit"
     )
     max_ratio: Annotated[NonNegative, AfterValidator(_ratio)] = Field(
-        10.0, description="largest such norm over the median of the replies before; 0: no limit"
+        1000.0, description="largest such norm over the median of the replies before; 0: no limit"
     )
     quorum: Fraction = Field(
         0.25,

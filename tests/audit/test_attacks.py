@@ -71,6 +71,7 @@ def test_the_default_noise_hides_features_and_labels() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("unit", ["user", "example"])
 def test_the_default_noise_hides_all_rounds(unit: str) -> None:
     hidden(unit, 1000)
@@ -125,6 +126,7 @@ def test_membership_by_a_head_of_a_run() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("unit", "rounds"), [("user", 1), ("user", 5), ("example", 5)])
 def test_membership_over_ten_seeds(unit: str, rounds: int) -> None:
     """P7: 64 shadows for each of ten seeds."""

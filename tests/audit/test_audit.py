@@ -78,6 +78,7 @@ def test_no_false_alarm(unit: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("unit", UNITS)
 def test_no_false_alarm_in_twenty(unit: str) -> None:
     quiet(unit, FULL)
@@ -92,6 +93,7 @@ def test_planted_bug_is_caught(unit: str, bug: str, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("bug", PLANTED)
 @pytest.mark.parametrize("unit", UNITS)
 def test_planted_bug_is_caught_in_twenty(

@@ -1,5 +1,7 @@
 """``fedmeta deploy``: what it makes, and what it says to bad input."""
 
+import errno
+import json
 import socket
 import subprocess
 import sys
@@ -104,11 +106,12 @@ def test_bad_input_is_told_and_ends_with_2(
 
 def test_a_server_that_cannot_work_is_not_started(fedmeta: Fedmeta, made: Path) -> None:
     deployment = layout.read(made)
-    for port in (deployment.fleet_port, deployment.control_port):
+    ports = {"fleet-port": deployment.fleet_port, "control-port": deployment.control_port}
+    for key, port in ports.items():
         with socket.create_server(("127.0.0.1", port)):
             done = fedmeta("deploy", "server", made)
         assert done.code == 2
-        assert f"127.0.0.1:{port} cannot be had" in done.err
+        assert f"({key} in deployment.toml) 127.0.0.1:{port} cannot be had" in done.err
     certificates.make_server(made / "ca", made / "server", [], days=-1)
     done = fedmeta("deploy", "server", made)
     assert done.code == 2
@@ -119,9 +122,37 @@ def test_a_server_that_cannot_work_is_not_started(fedmeta: Fedmeta, made: Path) 
     assert "fl.example.org" in certificates.read(made / "server" / "server.crt").names
 
 
+def test_init_on_a_full_disk_leaves_nothing(
+    fedmeta: Fedmeta, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(folder: Path, name: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(certificates, "make_node", full)
+        done = fedmeta("deploy", "init", tmp_path / "d", "--nodes", "ann")
+    assert done.code == 2
+    assert "cannot be written: No" in done.err
+    assert not (tmp_path / "d").exists()
+    assert fedmeta("deploy", "init", tmp_path / "d", "--nodes", "ann").code == 0
+
+
 def test_status_and_stop_where_nothing_runs(fedmeta: Fedmeta, made: Path) -> None:
     assert fedmeta("deploy", "status", made).code == 1
     assert "nothing runs" in fedmeta("deploy", "stop", made).err
+
+
+def test_status_on_the_machine_of_a_node(fedmeta: Fedmeta, made: Path, tmp_path: Path) -> None:
+    """What listens there on the port that is the operator's on the server is another program."""
+    there = tmp_path / "there"
+    (there / "ca").mkdir(parents=True)
+    for name in ("deployment.toml", "ca/ca.crt"):
+        (there / name).write_bytes((made / name).read_bytes())
+    with socket.create_server(("127.0.0.1", layout.read(made).control_port)):
+        done = fedmeta("deploy", "status", there, "--json")
+    found = json.loads(done.out)
+    assert (done.code, found["server"], found["problem"]) == (1, False, "")
+    assert sorted(path.name for path in there.iterdir()) == ["ca", "deployment.toml"]
 
 
 def test_a_node_on_another_machine_brings_its_own_key(

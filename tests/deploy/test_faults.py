@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 from flwr.app import Context, Message, RecordDict
 
+from clients import ledger
 from clients.app import app
 from experiments.backends.inline import InlineGrid
 from experiments.deploy import link, node, processes, runs, server
@@ -22,7 +23,7 @@ from fedmeta.config import Config, flatten
 from fedmeta.problem import build
 from strategies import checkpoint
 from strategies.app import Outcome, make_app
-from tests.deploy import worlds
+from tests.deploy import heard, worlds
 
 pytestmark = [
     pytest.mark.slow,
@@ -30,18 +31,12 @@ pytestmark = [
     pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are found by way of /proc"),
 ]
 
-HOOK = """
-import os, sys
-LOG = os.environ.get("FEDMETA_TEST_SOCKETS", "")
-def _heard(event, arguments):
-    if LOG and event in ("socket.connect", "socket.getaddrinfo", "socket.sendto"):
-        with open(LOG, "a") as file:
-            file.write(f"{event} {arguments[1:] if event == 'socket.connect' else arguments}\\n")
-if LOG:
-    sys.addaudithook(_heard)
-"""
-"""Heard by every Python process that starts with its folder in its path."""
-HERE = ("127.0.0.1", "localhost", "::1", "127.0.0.2")
+TURNS = range(5 if os.environ.get("FEDMETA_FULL") == "1" else 1)
+PRIVATE = (
+    *("method.name=reptile", "federation.rounds=1", "run.timeout=300.0"),
+    *("privacy.unit=user", "privacy.mechanism=local", "privacy.noise-multiplier=4.0"),
+)
+"""A run that is charged to those who train."""
 
 
 class World(NamedTuple):
@@ -57,7 +52,7 @@ class World(NamedTuple):
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("faults")
     (folder / "hook").mkdir()
-    (folder / "hook" / "sitecustomize.py").write_text(HOOK)
+    (folder / "hook" / "sitecustomize.py").write_text(heard.HOOK)
     log = folder / "sockets.log"
     log.touch()
     paths = [str(folder / "hook"), str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
@@ -69,38 +64,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         # A method that keeps something of each user on his node.
         sets = ("method.name=fedper", "head.hidden=8", "federation.rounds=3", "run.timeout=300.0")
         with worlds.running(folder, *sets) as (deployment, config):
-            watch = threading.Thread(target=_watch, args=(deployment, far, ending), daemon=True)
+            watch = threading.Thread(
+                target=heard.watch, args=(deployment, far, ending), daemon=True
+            )
             watch.start()
             yield World(folder, deployment, config, far)
             ending.set()
             watch.join()
-
-
-def _watch(deployment: Deployment, far: set[str], ending: threading.Event) -> None:
-    """Where the processes of a deployment are connected to, as the system sees it."""
-    while not ending.wait(1.0):
-        started = processes.every(deployment.folder)
-        inodes = set()
-        for pid in processes.members(started):
-            try:
-                links = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
-            except OSError:
-                continue
-            inodes |= {one[8:-1] for one in links if one.startswith("socket:[")}
-        for name in ("tcp", "tcp6", "udp", "udp6"):
-            for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
-                fields = line.split()
-                remote, _, port = fields[2].rpartition(":")
-                if fields[9] in inodes and int(port, 16) and not _loopback(remote):
-                    far.add(line)
-
-
-def _loopback(address: str) -> bool:
-    """Of an address as the kernel writes it: bytes of each word in reverse."""
-    if len(address) == 8:
-        return address.endswith("7F")
-    mapped = address.startswith("0000000000000000FFFF0000") and address.endswith("7F")
-    return mapped or address == "00000000000000000000000001000000"
 
 
 class Dying(InlineGrid):
@@ -155,35 +125,54 @@ def _files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in kept}
 
 
-def test_two_of_five_nodes_killed_in_mid_round(world: World, tmp_path: Path) -> None:
+def _back(world: World, *names: str) -> float:
+    """Start killed nodes again; the seconds until the SuperLink has them all online."""
+    deployment, began = world.deployment, time.monotonic()
+
+    def said() -> dict[str, int]:
+        logs = {name: deployment.node(name) / node.LOG for name in names}
+        return {name: path.read_text().count("SuperNode ID") for name, path in logs.items()}
+
+    before = said()
+    for name in names:
+        here = node.place(deployment, name, world.folder / "users" / f"{name}.csv")
+        node.start(deployment, here, worlds.quiet)
+    # The SuperLink takes a killed one for online at first, so its log decides.
+    worlds.until(lambda: all(count > before[name] for name, count in said().items()), 300)
+    node.wait_online(deployment, 300)
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_two_of_five_nodes_killed_in_mid_round(world: World, tmp_path: Path, turn: int) -> None:
     deployment = world.deployment
-    plan, number = worlds.begun(deployment, world.config, "killed")
+    plan, number = worlds.begun(deployment, world.config, f"killed-{turn}")
     worlds.until(lambda: len(worlds.rounds_of(plan)) >= 1, 600)
     _kill(deployment, "node-ann", "node-ben")
     summary = worlds.ended(deployment, plan, number)
     rounds = worlds.rounds_of(plan)
     assert [one["users"] for one in rounds] == [3, 1, 1]
+    print(f"rounds took {[one['seconds'] for one in rounds]} s")
     assert all(one["seconds"] < world.config.run.timeout + 30 for one in rounds)
     assert summary["weights_sha256"] == _offline(world, ("ann", "ben"), 1, tmp_path / "memory")
     all_there = _offline(world, (), 1, tmp_path / "other")
     assert summary["weights_sha256"] != all_there
+    print(f"back after {_back(world, 'ann', 'ben'):.0f} s")
 
 
-def test_a_killed_node_rejoins_with_what_it_keeps(world: World) -> None:
-    deployment = world.deployment
-    before = {name: _files(deployment.node(name)) for name in ("ann", "cem")}
-    assert all(before.values())
-    _kill(deployment, "node-cem")
-    for name in ("ann", "ben", "cem"):
-        data = world.folder / "users" / f"{name}.csv"
-        node.start(deployment, node.place(deployment, name, data), worlds.quiet)
-    began = time.monotonic()
-    # The SuperLink takes a killed one for online at first, so its log decides.
-    log = deployment.node("cem") / node.LOG
-    worlds.until(lambda: log.read_text().count("SuperNode ID") >= 2, 300)
-    node.wait_online(deployment, 300)
-    print(f"rejoined after {time.monotonic() - began:.0f} s")
-    assert {name: _files(deployment.node(name)) for name in before} == before
+@pytest.mark.parametrize("turn", TURNS)
+def test_killed_nodes_rejoin_with_what_they_keep(world: World, turn: int) -> None:
+    deployment, names = world.deployment, ("ben", "cem")
+    plan, number = worlds.begun(deployment, worlds.config_of(*PRIVATE), f"private-{turn}")
+    worlds.ended(deployment, plan, number)
+    before = {name: _files(deployment.node(name)) for name in names}
+    for name in names:
+        assert {"privacy.sqlite", "head.safetensors"} <= set(before[name])
+        charged = ledger.history(deployment.node(name), name)
+        assert sum(charged.values()) == turn + 1
+    _kill(deployment, *(f"node-{name}" for name in names))
+    print(f"rejoined after {_back(world, *names):.0f} s")
+    assert {name: _files(deployment.node(name)) for name in names} == before
 
 
 def test_a_killed_superlink_costs_at_most_a_round(world: World, tmp_path: Path) -> None:
@@ -222,7 +211,7 @@ def test_a_killed_superlink_costs_at_most_a_round(world: World, tmp_path: Path) 
 def test_nothing_connects_to_another_machine(world: World) -> None:
     log = (world.folder / "sockets.log").read_text().splitlines()
     assert len(log) > 20  # it is heard
-    strange = [line for line in log if not any(f"'{name}'" in line for name in HERE)]
+    strange = [line for line in log if not any(f"'{name}'" in line for name in heard.HERE)]
     strange = [line for line in strange if "None" not in line and "b''" not in line]
     assert not strange, strange[:5]
     assert not world.far

@@ -1,6 +1,5 @@
 """The grid of a deployment: replies as they come, an end in time, nobody under another's name."""
 
-import time
 from collections.abc import Iterable
 
 import pytest
@@ -9,22 +8,40 @@ from flwr.proto.node_pb2 import NodeInfo
 
 from clients import wire
 from experiments.backends.grid import LocalGrid
+from experiments.deploy import grid as grid_module
 from experiments.deploy.grid import Watched
 from fedmeta import seeding
 
 
+class Clock:
+    """Time that passes when somebody sleeps, and only then."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
 @pytest.fixture(autouse=True)
-def _in_a_run() -> None:
-    Slow({}, ("",))  # messages can be made in a run only
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    own = Clock()
+    monkeypatch.setattr(grid_module, "time", own)
+    Slow({}, ("",), own)  # messages can be made in a run only
+    return own
 
 
 class Slow(LocalGrid):
     """Replies that come one after the other, some never; two nodes with registered names."""
 
-    def __init__(self, replies: dict[int, tuple[float, Message]], names: tuple[str, ...]) -> None:
+    def __init__(
+        self, replies: dict[int, tuple[float, Message]], names: tuple[str, ...], clock: Clock
+    ) -> None:
         super().__init__(len(names))
-        self._replies, self._names = replies, names
-        self._began = time.monotonic()
+        self._replies, self._names, self.clock = replies, names, clock
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         return [str(number) for number, _ in enumerate(messages, 1)]
@@ -33,7 +50,7 @@ class Slow(LocalGrid):
         there = []
         for number in list(message_ids):
             after, reply = self._replies.get(int(number), (1e9, None))
-            if reply is not None and time.monotonic() - self._began > after:
+            if reply is not None and self.clock.now >= after:
                 reply.metadata.__dict__["_reply_to_message_id"] = number
                 there.append(reply)
         return there
@@ -58,29 +75,29 @@ def _hello(node: int, name: str) -> Message:
 
 
 def _asked(grid: Slow, count: int, timeout: float) -> list[tuple[float, Message]]:
-    began = time.monotonic()
     messages = [wire.hello_message(ConfigRecord({}), number) for number in range(1, count + 1)]
     got = Watched(grid, poll=0.01).send_and_receive(messages, timeout=timeout)
-    return [(time.monotonic() - began, reply) for reply in got]
+    return [(grid.clock.now, reply) for reply in got]
 
 
-def test_replies_go_on_as_they_come_and_time_ends_them() -> None:
-    grid = Slow({1: (0.0, _hello(1, "ann")), 2: (0.3, _hello(2, "ben"))}, ("ann", "ben", "cem"))
-    began = time.monotonic()
-    got = _asked(grid, 3, timeout=0.8)
+def test_replies_go_on_as_they_come_and_time_ends_them(clock: Clock) -> None:
+    replies = {1: (0.0, _hello(1, "ann")), 2: (0.3, _hello(2, "ben"))}
+    got = _asked(Slow(replies, ("ann", "ben", "cem"), clock), 3, timeout=0.8)
     assert [reply.metadata.src_node_id for _, reply in got] == [1, 2]
-    assert got[0][0] < 0.25 < got[1][0]
-    assert 0.8 <= time.monotonic() - began < 3.0
+    assert [at for at, _ in got] == pytest.approx([0.0, 0.3], abs=0.011)
+    assert clock.now == pytest.approx(0.8, abs=0.011)
 
 
-def test_a_node_cannot_say_that_it_is_another() -> None:
-    grid = Slow({1: (0.0, _hello(1, "ann")), 2: (0.0, _hello(2, "ann"))}, ("ann", "ben"))
-    got = {reply.metadata.src_node_id: reply for _, reply in _asked(grid, 2, timeout=5.0)}
+def test_a_node_cannot_say_that_it_is_another(clock: Clock) -> None:
+    replies = {1: (0.0, _hello(1, "ann")), 2: (0.0, _hello(2, "ann"))}
+    got = {
+        reply.metadata.src_node_id: reply
+        for _, reply in _asked(Slow(replies, ("ann", "ben"), clock), 2, timeout=5.0)
+    }
     assert wire.read_hello(got[1]).user == f"{seeding.key('user', 'ann'):016x}"
     assert got[2].content == RecordDict()
 
 
-def test_nodes_without_registered_names_are_believed() -> None:
-    grid = Slow({1: (0.0, _hello(1, "ann"))}, ("",))
-    ((_, reply),) = _asked(grid, 1, timeout=5.0)
+def test_nodes_without_registered_names_are_believed(clock: Clock) -> None:
+    ((_, reply),) = _asked(Slow({1: (0.0, _hello(1, "ann"))}, ("",), clock), 1, timeout=5.0)
     assert wire.read_hello(reply).examples == 3

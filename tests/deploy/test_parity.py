@@ -8,9 +8,9 @@ import pytest
 
 from clients.app import app as client_app
 from experiments.backends.inline import InlineGrid
-from experiments.summary import weights_sha256
 from fedmeta.config import flatten
 from fedmeta.facts import facts_of
+from fedmeta.head_file import weights_sha256
 from fedmeta.problem import initial
 from strategies import app, deployed
 from strategies.app import Outcome

@@ -1,5 +1,6 @@
 """Processes that are started: ended with all that they began, and what a node's end means."""
 
+import contextlib
 import os
 import sys
 import time
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.deploy import node, processes
+from experiments.deploy import node, processes, warm
 from experiments.deploy.errors import DeployError, ProcessError
 from experiments.deploy.layout import Deployment
 from tests.deploy import worlds
@@ -56,7 +57,13 @@ def _fake(
     script.write_text(FAKE.format(first=first, times=times, then=then, code=code))
     monkeypatch.setattr(node, "command_of", lambda *_: [sys.executable, str(script)])
     monkeypatch.setattr(node, "PAUSE", 0.01)
+    _cold(monkeypatch)
     return deployment
+
+
+def _cold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is loaded in advance: what is started here is no program of Flower's."""
+    monkeypatch.setattr(warm, "starter", lambda *_: contextlib.nullcontext())
 
 
 @pytest.mark.parametrize(
@@ -65,6 +72,10 @@ def _fake(
         ("details = 'Invalid timestamp'", "the clock of this machine"),
         ("Missing authentication metadata", "wants nodes to have keys"),
         ("INFO :      SuperNode terminated gracefully.", "are minutes apart"),
+        (
+            "INFO :      SuperNode terminated gracefully.\n" + "  File x\n" * 150,
+            "are minutes apart",
+        ),
         ("something else", "something else"),
     ],
 )
@@ -94,6 +105,8 @@ def test_a_node_that_ends_before_what_it_has_started(
     )
     deployment = worlds.make(tmp_path, ("ann",))
     monkeypatch.setattr(node, "command_of", lambda *_: [sys.executable, str(script)])
+    monkeypatch.setattr(node, "DRAINED", 100.0)
+    _cold(monkeypatch)
     began = time.monotonic()
     with pytest.raises(ProcessError, match="the clock of this machine"):
         node.keep(deployment, node.Place("ann", tmp_path, tmp_path / "own", 1), worlds.quiet)

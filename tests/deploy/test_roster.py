@@ -9,10 +9,11 @@ import pytest
 from flwr.app import Message, MessageType
 
 from clients import wire
-from experiments.summary import summarize, weights_sha256
+from experiments.summary import summarize
 from fedmeta.config import Config, ConfigError, flatten
 from fedmeta.data.splits import hashed
 from fedmeta.facts import Facts, facts_of, fields, read, read_fields, write
+from fedmeta.head_file import weights_sha256
 from fedmeta.seeding import key
 from strategies import deployed, roster
 from strategies.app import Outcome

@@ -17,14 +17,14 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux fork
 PROGRAM = """
 import os, signal, sys, time
 import json
+def gently(number, frame):
+    print("asked to end", flush=True)
+    sys.exit(7)
+signal.signal(signal.SIGTERM, gently)  # before the first line, after which a test sends one
 print(os.getpid(), os.getppid(), os.environ.get("COLOUR"), os.getcwd(), sys.argv[1:], flush=True)
 print("loaded before" if "colorsys" in sys.modules else "new", file=sys.stderr, flush=True)
 state = json.__dict__.setdefault("seen", [])
 state.append(1)
-def gently(number, frame):
-    print("asked to end", flush=True)
-    sys.exit(7)
-signal.signal(signal.SIGTERM, gently)
 if sys.argv[1] == "wait":
     time.sleep(600)
 sys.exit(len(state) + 2)

@@ -211,6 +211,8 @@ def test_settings_of_single_methods_are_of_methods_that_there_are() -> None:
         ("maml-pp", {"adapt_rate": 0.3}, r"method\.adapt-rate = 0\.3: .*'maml-pp'"),
         ("maml", {"mu": 0.5}, r"method\.mu = 0\.5: .*'maml' .* a method that does: fedprox$"),
         ("fedper", {"trunk_rate": 0.5}, r"method\.trunk-rate = 0\.5.* that does: fedrecon$"),
+        ("per-fedavg", {"difference": 0.1}, r"0\.1 counts only with method\.hessian-free = true:"),
+        ("per-fedavg", {"difference": 0.1, "hessian_free": True}, ""),
         ("maml-pp", {"adapt_rate": 0.3, "learned_rates": False}, ""),
         ("meta-sgd", {"rate": 0.3, "adapt_steps": 7}, ""),
         ("protonet", {"batch": 0, "momentum": 0.0, "rate": 0.0}, ""),

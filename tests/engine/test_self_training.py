@@ -90,17 +90,20 @@ def test_alignments_by_finite_differences(head: str) -> None:
 
 @every_head
 def test_the_whole_of_it_step_by_step(head: str) -> None:
-    model, task = model_of(head), tasks(74, ((6, 0),))
-    learner, theta = Primal(model), part(theta_of(METHODS["damstf"], model, 74), is_head)
+    # So large a rate that some pseudo-labels are bad ones, which must not count at all.
+    model, task, settings = model_of(head), tasks(79, ((12, 0),)), replace(inner(), rate=15.0)
+    task.support.x[:, 9:] = -4.0 * task.support.x[:, :3]
+    learner, theta = Primal(model), part(theta_of(METHODS["damstf"], model, 79), is_head)
     x, y, _ = only(task, 0).support
-    settings, third = inner(), torch.full((3,), 1 / 3, dtype=torch.float64)
-    known = Examples(x[:3], y[:, :3], third)
+    sixth = torch.full((6,), 1 / 6, dtype=torch.float64)
+    known = Examples(x[:6], y[:, :6], sixth)
     phi = descend(learner, theta, known, settings)
-    pseudo = torch.softmax(learner.logits(phi, Examples(x[3:], y[:, 3:], third)), 0)
-    pull = alignments(learner, theta, known, Examples(x[3:], pseudo, third)).clamp(min=0)
-    assert int((pull > 0).sum()) > 0
-    weight = torch.cat([third, 0.5 * pull / pull.sum()])
-    joint = Examples(x, torch.cat([y[:, :3], pseudo], 1), weight)
+    pseudo = torch.softmax(learner.logits(phi, Examples(x[6:], y[:, 6:], sixth)), 0)
+    pull = alignments(learner, theta, known, Examples(x[6:], pseudo, sixth))
+    assert pull.min() < 0 < pull.max()
+    good = torch.where(pull > 0, pull, 0.0)
+    weight = torch.cat([sixth, 0.5 * good / good.sum()])
+    joint = Examples(x, torch.cat([y[:, :6], pseudo], 1), weight)
     phi = descend(learner, theta, joint, settings)
     expected = {name: theta[name] - phi[name] for name in theta}
     for dual in (False, None):

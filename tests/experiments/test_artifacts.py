@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from experiments.artifacts import plain
 from experiments.found import Run
 from experiments.running import simulate
-from experiments.summary import weights_sha256
 from fedmeta.config import Config, flatten, known_keys, parse
+from fedmeta.head_file import weights_sha256
 from tests.experiments.runs import TINY, Result, rounds_of, sets, strict, summary_of, users_of
 
 FILES = {

@@ -13,11 +13,11 @@ import torch
 
 from clients.contribution import contribution
 from clients.wire import Order
-from experiments.attack import client, poison
+from experiments.attack import client, figures, poison
 from experiments.attack.attacks import ATTACKS, BOOST, FLIP, HUGE, NOISE, SCALE, deviation
 from experiments.attack.client import Plan, app_of, attackers
-from experiments.summary import weights_sha256
 from fedmeta import loop, robust, seeding
+from fedmeta.head_file import weights_sha256
 from fedmeta.outer import begin
 from fedmeta.problem import Problem, initial
 from fedmeta.types import Params
@@ -160,6 +160,7 @@ QUICK = ("--attacks", "sign-flip,backdoor", "--rules", "trimmed-mean,bulyan")
 
 def test_command(fedmeta: Call) -> None:
     given = {"robust__byzantine": 2.0, "federation__users_per_round": 9, "method__name": "reptile"}
+    given |= {"robust__rule": "trimmed-mean"}
     found = attack(fedmeta, *QUICK, "--out", "out", **given).json
     runs = {(row["attack"], row["rule"]): row for row in found["runs"]}
     assert set(runs) == {
@@ -176,6 +177,16 @@ def test_command(fedmeta: Call) -> None:
         assert row["attack_loss"]["mean"] == pytest.approx(own, abs=1e-12)
         assert all(0.0 <= share <= 1.0 for share in row["success"])
     assert json.loads(Path("out/attack.json").read_text())["runs"] == found["runs"]
+    told = figures.sentences(found)
+    for at, rule in enumerate(("trimmed-mean", "mean")):
+        loss = {a: runs[a, rule]["loss"]["mean"] for a in ("sign-flip", "backdoor")}
+        worst = found["defence"][at]
+        assert worst["rule"] == rule
+        assert worst["loss"] == loss[worst["attack"]] == max(loss.values())
+        assert worst["cost"] == runs["none", rule]["loss"]["mean"]
+        assert worst["success"] == max(runs["backdoor", rule]["success"])
+        assert f"{100 * worst['loss']:.1f} points at most ({worst['attack']})" in told
+    assert f"for {max(runs['backdoor', 'trimmed-mean']['success']):.0%} of triggered" in told
     # A cell that is there is not run again, one that is missing is.
     cell = Path("out/cells/sign-flip--mean.json")
     before = cell.read_text()

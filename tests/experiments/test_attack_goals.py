@@ -10,6 +10,9 @@ from experiments.attack.grid import Asked, attack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
+DEFENCE = settings.read(DEFAULT).robust.rule
+"""The one that is shipped."""
+
 UPDATES = ("sign-flip", "random", "zero", "huge", "alie")
 
 
@@ -20,7 +23,7 @@ def test_two_attackers_of_ten_cost_five_points_at_most(tmp_path: Path) -> None:
     trimmed mean leaves out one value at each end, since leaving out two costs five points alone.
     """
     config = settings.read(DEFAULT, ["federation.users-per-round=10", "robust.trim=0.1"])
-    rules = ("norm-bound", "trimmed-mean", "dissimilar")
+    rules = ("norm-bound", "trimmed-mean", DEFENCE)
     found = attack(config, Asked(UPDATES, rules, 0.2, True), tmp_path / "out").content
     loss = {(run["attack"], run["rule"]): run["loss"]["mean"] for run in found["runs"]}
     assert all(loss[name, rule] <= 0.05 for name in UPDATES for rule in rules), loss
@@ -31,11 +34,11 @@ def test_two_attackers_of_ten_cost_five_points_at_most(tmp_path: Path) -> None:
 @pytest.mark.parametrize("exact", [False, True])
 def test_a_backdoor_works_half_as_often_at_most(exact: bool, tmp_path: Path) -> None:
     """One user in five plants it; before and after personalization, against the plain mean."""
-    asked = Asked(("backdoor",), ("dissimilar",), 0.2, exact)
+    asked = Asked(("backdoor",), (DEFENCE,), 0.2, exact)
     found = attack(settings.read(DEFAULT), asked, tmp_path / "out").content
     success = {run["rule"]: run["success"] for run in found["runs"] if run["attack"] == "backdoor"}
     assert min(success["mean"]) > 0.9, success
-    pairs = zip(success["dissimilar"], success["mean"], strict=True)
+    pairs = zip(success[DEFENCE], success["mean"], strict=True)
     assert all(mine <= 0.5 * theirs for mine, theirs in pairs), success
-    loss = [run["loss"]["mean"] for run in found["runs"] if run["rule"] == "dissimilar"]
+    loss = [run["loss"]["mean"] for run in found["runs"] if run["rule"] == DEFENCE]
     assert max(loss) <= 0.05, found["runs"]

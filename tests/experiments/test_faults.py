@@ -92,20 +92,26 @@ def test_a_clock_that_jumps_changes_nothing(
     assert results(run.folder) == expected
 
 
-def _contend(folder: Path, pipe: tuple[int, int], wait: float, new: bool) -> int:
-    """A process that wants the folder at the starting shot; its exit code is 0 if it got it."""
+def _contend(
+    folder: Path, shot: tuple[int, int], tried: tuple[int, int], wait: float, new: bool
+) -> int:
+    """A process that wants the folder at the starting shot; its exit code is 0 if it got it.
+
+    It then keeps it until nobody is left who has not tried.
+    """
     child = os.fork()
     if child:
         return child
     code = 2
     try:
-        os.close(pipe[1])
-        os.read(pipe[0], 1)  # ends when everybody has closed the other end
+        os.close(shot[1])
+        os.read(shot[0], 1)  # ends when everybody has closed the other end
         time.sleep(wait)
         if new:
             artifacts.make_folder(folder, "x")
         with artifacts.hold(folder):
-            time.sleep(0.1)  # longer than the other may be late
+            os.close(tried[1])
+            os.read(tried[0], 1)
             code = 0
     except ConfigError:
         code = 1
@@ -121,9 +127,9 @@ def test_of_two_runs_in_twenty_races_one_gets_the_folder(tmp_path: Path, new: bo
         folder = tmp_path / str(number)
         if not new:
             artifacts.make_folder(folder, "x")
-        pipe = os.pipe()
-        racers = [_contend(folder, pipe, 0.002 * draw.random(), new) for _ in range(2)]
-        for end in pipe:
+        shot, tried = os.pipe(), os.pipe()
+        racers = [_contend(folder, shot, tried, 0.002 * draw.random(), new) for _ in range(2)]
+        for end in (*tried, *shot):
             os.close(end)
         codes = sorted(os.waitstatus_to_exitcode(os.waitpid(racer, 0)[1]) for racer in racers)
         assert codes == [0, 1], number

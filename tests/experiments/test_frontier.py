@@ -113,7 +113,7 @@ def test_it_goes_on_where_it_was_left_and_may_grow(fedmeta: Callable[..., Result
 
 
 def test_illegal_cells_are_left_out_with_the_reason() -> None:
-    asked = asked_for({}, {"methods": "maml,bias", "mechanisms": "user/banded,example/gaussian"})
+    asked = asked_for({}, methods="maml,bias", mechanisms="user/banded,example/gaussian")
     given = [one for one in small(privacy__bands=2)[:-2] if one != "--set"]
     found = cells(settings.read(None, given), asked)
     reasons = {(one.mechanism, one.method): one.reason for one in found.left_out}
@@ -157,7 +157,7 @@ def test_local_is_charged_at_half_its_noise() -> None:
 )
 def test_bad_axes(given: dict[str, Any], parts: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
-        asked_for(given, {})
+        asked_for(given)
     for part in parts:
         assert part in str(caught.value)
 
@@ -181,7 +181,7 @@ def test_a_rate_is_that_of_the_declared_cohort_or_of_examples() -> None:
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("frontier*.toml")), ids=lambda p: p.stem)
 def test_shipped_axes(path: Path) -> None:
-    assert len(asked_for(settings.frontier(path), {}).epsilons) >= 2
+    assert len(asked_for(settings.frontier(path)).epsilons) >= 2
 
 
 # Five users; each row: what reptile has over local (0.6), by epsilon.

@@ -12,7 +12,8 @@ from flwr.clientapp import ClientApp
 
 import clients.app
 from clients import wire
-from experiments.summary import check_everybody, refused, summarize, weights_sha256
+from experiments.summary import check_everybody, refused, summarize
+from fedmeta.head_file import weights_sha256
 from strategies import intake, validation
 from strategies.errors import ClientError
 from tests.engine.cases import problem

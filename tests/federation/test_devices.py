@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from experiments.summary import weights_sha256
 from fedmeta import loop
+from fedmeta.head_file import weights_sha256
 from fedmeta.problem import initial
 from fedmeta.turns import turns
 from tests.engine.cases import distance, problem

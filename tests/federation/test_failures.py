@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 
 import clients.app
 from clients import wire
+from experiments.backends.inline import InlineGrid
 from experiments.summary import summarize
 from fedmeta import loop, seeding, tasks
 from fedmeta.gram import Geometry
@@ -24,7 +26,9 @@ from fedmeta.outer import advance, begin
 from fedmeta.params import add
 from fedmeta.problem import Problem, initial
 from fedmeta.types import Params, Task
+from strategies import nodes
 from strategies.errors import ClientError
+from strategies.nodes import in_turn
 from tests.engine.cases import distance, one_by_one, problem
 from tests.federation.runs import over_inline
 
@@ -175,3 +179,33 @@ def test_a_batch_that_fails_and_users_that_do_not(monkeypatch: pytest.MonkeyPatc
     summary = summarize(outcome, {})
     assert any(f"{larger} batches of users raised" in note for note in summary["notes"])
     assert summarize(expected, {})["notes"] == []
+
+
+class Slow(InlineGrid):
+    """A grid whose first node comes after a while."""
+
+    def __init__(self, after: float, clock: list[float]) -> None:
+        """``clock`` holds the time, which only waiting moves on."""
+        self.after, self.clock = after, clock
+
+    def get_node_ids(self) -> list[int]:
+        return [7] if self.clock[0] >= self.after else []
+
+
+@pytest.mark.parametrize(("after", "comes"), [(0.0, True), (3.0, True), (math.inf, False)])
+def test_no_node_online_is_an_error_within_5_seconds(
+    after: float, comes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    monkeypatch.setattr(nodes, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep))
+    grid = Slow(after, clock)
+    if comes:
+        assert in_turn(grid)(3, np.array([1])) == 7
+    else:
+        with pytest.raises(TimeoutError, match=r"online after 4 s.*num-supernodes=2"):
+            in_turn(grid)
+    assert clock[0] < 5.0

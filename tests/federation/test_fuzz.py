@@ -14,8 +14,8 @@ from flwr.app import (
 from clients import wire
 from clients.app import app
 from experiments.backends.inline import InlineGrid
-from experiments.summary import weights_sha256
 from fedmeta.config import flatten
+from fedmeta.head_file import weights_sha256
 from strategies.federated import Federated
 from tests.federation.honest import aggregated, given, known, replies
 from tests.federation.mutators import MUTATORS, WORTH

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from clients import memory
-from experiments.summary import weights_sha256
 from fedmeta import evaluation, loop
 from fedmeta.cohort import Trial
+from fedmeta.head_file import weights_sha256
 from fedmeta.methods import METHODS
 from fedmeta.params import DOMAIN, KEY, part
 from fedmeta.problem import Problem, initial

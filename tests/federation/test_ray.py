@@ -14,9 +14,9 @@ import ray
 from experiments.backends.inline import InlineGrid
 from experiments.backends.ray_grid import TRIES, RayGrid
 from experiments.backends.ray_pool import Pool, Worker, pool, workers_for
-from experiments.summary import weights_sha256
 from fedmeta import loop
 from fedmeta.config import ConfigError, flatten
+from fedmeta.head_file import weights_sha256
 from fedmeta.problem import Problem
 from strategies.app import Outcome, run
 from strategies.errors import ClientError

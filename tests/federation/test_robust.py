@@ -11,9 +11,9 @@ from flwr.clientapp import ClientApp
 import clients.app
 from clients import wire
 from clients.wire import Sum
-from experiments.summary import weights_sha256
 from fedmeta import cohort, loop
 from fedmeta.config import ConfigError
+from fedmeta.head_file import weights_sha256
 from fedmeta.methods import METHODS
 from fedmeta.params import SHARE
 from fedmeta.problem import Problem, initial

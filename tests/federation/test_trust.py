@@ -11,9 +11,10 @@ from flwr.clientapp import ClientApp
 
 from clients import wire
 from experiments.backends.inline import InlineGrid
-from experiments.summary import refused, weights_sha256
+from experiments.summary import refused
 from fedmeta import loop
 from fedmeta.config import ConfigError, flatten
+from fedmeta.head_file import weights_sha256
 from fedmeta.problem import Problem
 from strategies.app import Outcome, run
 from strategies.errors import ClientError
@@ -86,9 +87,11 @@ def test_the_least_ratio_refuses_no_lone_user() -> None:
 def test_whom_the_model_does_not_fit_yet_is_no_attacker(factor: float, times_refused: int) -> None:
     """Everybody's contributions shrink to nothing, and one comes as long as all were at first.
 
-    One that is ten times longer than that is refused all the same.
+    One that is longer than that by more than the ratio is refused all the same.
     """
-    given = small(federation__rounds=6, federation__users_per_round=10**6)
+    given = small(
+        federation__rounds=6, federation__users_per_round=10**6, validation__max_ratio=10.0
+    )
     late = first_users(given)[1]
 
     def spoil(order: wire.Order, term: wire.Sum) -> wire.Sum:
@@ -199,7 +202,10 @@ def one_row(*users: int, value: float = 1e3) -> Spoil:
 @pytest.mark.parametrize("known", [False, True])
 def test_the_order_of_arrival_changes_nothing(name: str, known: bool) -> None:
     """With a bad one among them, in the first round and where norms are known before."""
-    given = small(method__name=name, federation__chunk=2, federation__users_per_round=8)
+    given = small(
+        method__name=name, federation__chunk=2, federation__users_per_round=8,
+        validation__max_ratio=10.0,
+    )  # fmt: skip
     bad = first_users(given)[1]
     grid = InlineGrid(spoiled(one_row(bad) if name == "pfedhn" else times(1e3, bad)),
                       flatten(given.config))  # fmt: skip

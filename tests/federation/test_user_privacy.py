@@ -12,9 +12,9 @@ import torch
 
 import clients.app
 from experiments.backends.inline import InlineGrid
-from experiments.summary import weights_sha256
 from fedmeta import loop
 from fedmeta.config import ConfigError, flatten
+from fedmeta.head_file import weights_sha256
 from fedmeta.methods import METHODS
 from fedmeta.outer import begin
 from fedmeta.privacy.chance import SECURE

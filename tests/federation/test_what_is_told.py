@@ -68,6 +68,7 @@ def test_what_a_reply_under_noise_tells(values: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("values", [LOCAL, EXAMPLE], ids=["local", "example"])
 def test_what_a_thousand_replies_tell(values: dict[str, Any]) -> None:
     found = replies(**values, federation__rounds=143)

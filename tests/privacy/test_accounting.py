@@ -50,6 +50,7 @@ def test_accountants_agree_on_a_few_settings(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_accountants_agree_on_108_settings() -> None:
     assert len(GRID) == 108
     answered = 0

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.summary import weights_sha256
 from fedmeta import loop
+from fedmeta.head_file import weights_sha256
 from fedmeta.privacy import example
 from fedmeta.privacy.chance import SECURE, seeded
 from fedmeta.privacy.clipping import by_examples, by_factors

@@ -87,6 +87,7 @@ def test_no_schedule_passes_the_budget_or_is_charged_too_little(tmp_path: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_ten_thousand_schedules(tmp_path: Path) -> None:
     assert sum(schedule(tmp_path, seed, Budget(1.5, DELTA)) for seed in range(10_000)) > 1000
 

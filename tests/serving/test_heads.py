@@ -14,8 +14,8 @@ from torch import Tensor
 from experiments.serving import heads
 from experiments.serving.heads import Head, HeadError
 from experiments.serving.opened import open_run
-from experiments.summary import weights_sha256
 from fedmeta import head_file
+from fedmeta.head_file import weights_sha256
 from tests.engine.cases import problem
 from tests.experiments.runs import Result
 from tests.serving.worlds import World, able, folder_of, world
@@ -128,6 +128,7 @@ def test_commands_refuse_in_a_line(fedmeta: Command, maml: World, ann: Path) -> 
     bad.write_bytes(ann.read_bytes()[:-9])
     Path("text.csv").write_text("user,text\nu,hello\nv,hi\n")
     Path("label.csv").write_text("text,label\nhello,9\n")
+    Path("near.csv").write_text("text,lable\nhello,1\n")
     Path("none.csv").write_text("text,label\n")
     Path("numbers.csv").write_text("a,b,label\n1,2,0\n")
     make = ("personalize", run, "--out", "new.safetensors", "--data")
@@ -137,7 +138,9 @@ def test_commands_refuse_in_a_line(fedmeta: Command, maml: World, ann: Path) -> 
         ("one of the two", "predict", run, "--head", ann),
         ("no config.toml and summary.json", "predict", ".", *asked),
         ("no such file", *make, "gone.csv"),
-        ("no label column", *make, "text.csv", "--user", "u"),
+        ("a folder; name the file in it", *make, "."),
+        ("no label column 'label'", *make, "text.csv", "--user", "u"),
+        ("columns found: text, lable; did you mean 'lable'", *make, "near.csv"),
         ("has 2 users", *make, "text.csv"),
         ("no row of", *make, "text.csv", "--user", "w"),
         ("none of the run's classes", *make, "label.csv"),

@@ -13,9 +13,9 @@ from torch import Tensor
 from experiments import artifacts
 from experiments.serving import needs
 from experiments.serving.opened import Opened, open_run
-from experiments.summary import weights_sha256
 from fedmeta import cohort, generation, loop, seeding
 from fedmeta.cohort import Trial
+from fedmeta.head_file import weights_sha256
 from fedmeta.methods import METHODS
 from fedmeta.problem import Problem, initial
 from fedmeta.unseen import judged_rows, judging
