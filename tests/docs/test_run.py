@@ -18,7 +18,6 @@ from tests.docs.blocks import PAGES, ROOT, Block, blocks, lines, words
 from tests.docs.commands import PLACEHOLDER, parsed
 
 LONG = {
-    "attack": "minutes; tests/experiments/test_attack.py",
     "audit": "minutes; tests/audit",
     "deploy": "starts servers; tests/deploy",
     "bench engine": "measures for minutes; tests/bench",
@@ -26,13 +25,12 @@ LONG = {
     "predict": "needs a finished run; tests/serving/test_heads.py",
     "serve": "runs until it is stopped; tests/serving/test_server.py",
     "export": "needs a finished run; tests/serving/test_onnx.py",
-    "frontier": "minutes; tests/experiments/test_frontier.py",
     "reproduce": "real data, hours; tests/experiments/test_reproduce.py",
     "sweep": "minutes; tests/experiments/test_sweep.py",
 }
 """Commands that are parsed only, each with the reason and what runs it instead."""
 
-RUN = ("simulate", "compare", "report", "inspect", "list", "epsilon")
+RUN = ("simulate", "compare", "report", "inspect", "list", "epsilon", "attack", "frontier")
 
 SMALL = (
     "federation.rounds=2", "federation.users-per-round=10", "evaluation.bootstrap=100",
@@ -40,9 +38,10 @@ SMALL = (
 )  # fmt: skip
 """Put behind what trains, so that it takes a second."""
 
-LONGER = ("privacy", "devices", "notebooks", "tracking", "report")
+LONGER = ("attacks", "frontier", "privacy", "devices", "notebooks", "tracking", "report")
 """Pages whose commands take more than a few seconds: run with the slow tests, parsed in all."""
 
+SLOW = (pytest.mark.slow, pytest.mark.timeout(1200))  # dozens of runs: a busy machine takes long
 SHOWN = [page for page in PAGES if blocks(page)]
 
 
@@ -63,7 +62,7 @@ def _workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 
 def _cut(given: list[str], path: str) -> list[str]:
     """The words of a command, with its sizes cut."""
-    if path not in ("simulate", "compare"):
+    if path not in ("simulate", "compare", "attack", "frontier"):
         return given
     small = list(SMALL)
     source = next((word.split("=")[1] for word in given if word.startswith("data.source=")), "")
@@ -71,14 +70,17 @@ def _cut(given: list[str], path: str) -> list[str]:
     if source in ("", "my.csv") and not config:
         small.append("backbone.name=hashing")
     given = [*given, *(part for text in small for part in ("--set", text))]
-    return given if "--backend" in given else [*given, "--backend", "inline"]
+    if path == "frontier":
+        given = [*given, "--canaries", "0", "--epsilons", "2", "--seeds", "1"]
+    at_once = path == "attack" or "--backend" in given  # an attack knows no other way
+    return given if at_once else [*given, "--backend", "inline"]
 
 
 def _command(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given = words(text)
     path, _ = parsed(given)
     first = path.split()[0]
-    if first not in RUN or PLACEHOLDER.search(text) or not _there(given):
+    if first not in RUN or PLACEHOLDER.search(" ".join(given)) or not _there(given):
         return
     monkeypatch.setattr(sys, "argv", _cut(given, path))
     code: object = 0
@@ -112,7 +114,7 @@ def _run(block: Block, names: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize(
     "page",
-    [pytest.param(page, marks=pytest.mark.slow if page.stem in LONGER else ()) for page in SHOWN],
+    [pytest.param(page, marks=SLOW if page.stem in LONGER else ()) for page in SHOWN],
     ids=lambda page: page.stem,
 )
 def test_page(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
