@@ -63,6 +63,8 @@ def run(
     if there is None:
         there = gather(grid, facts, nodes, patience, tell)
         there.write(folder)
+    else:
+        again(grid, there, patience, tell)
     problem = problem_of(config, there)
     reach = Reach(there.route, there.told, real=True, timeout=timeout)
     chance = None if config.privacy.test_noise else source(None, deployed=True)
@@ -131,6 +133,14 @@ def problem_of(config: Config, there: Roster) -> Problem:
             " data.tasks = 'user'"
         )
     return problem
+
+
+def again(grid: Grid, there: Roster, patience: float, tell: Tell) -> None:
+    """Wait for the users of a run that goes on, whose nodes may have lost the server meanwhile."""
+    deadline = time.monotonic() + patience
+    while (away := there.away(grid)) and time.monotonic() < deadline:
+        time.sleep(POLL)
+    tell(f"{len(there.users) - away} of {len(there.users)} users are there again")
 
 
 def gather(grid: Grid, facts: Facts, nodes: int, patience: float, tell: Tell) -> Roster:

@@ -31,6 +31,8 @@ from strategies.nodes import Route
 FILE = "roster.json"
 QUICK = 30.0
 """Seconds to wait for the answers of nodes that came in the middle of a run."""
+TRIES = 3
+"""How often a node that does not answer is asked: it may not yet know that the server is back."""
 LOCAL = ("data.source", "data.public", "data.problems", "backbone.cache", "devices.trace")
 """Keys that name places on the server's disk."""
 
@@ -44,10 +46,17 @@ class Member(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What came of asking some nodes who is there: answers by node, refusals by code."""
+    """What came of asking some nodes who is there.
+
+    Attributes:
+        there: answers by node.
+        refused: refusals by code.
+        heard: the nodes that have answered or refused.
+    """
 
     there: dict[int, wire.Hello]
     refused: dict[str, int]
+    heard: set[int]
 
 
 def shipped(config: Config) -> dict[str, Scalar]:
@@ -61,9 +70,10 @@ def shipped(config: Config) -> dict[str, Scalar]:
 
 def ask(grid: Grid, nodes: Iterable[int], told: ConfigRecord, timeout: float) -> Found:
     """Ask nodes who is there."""
-    there, refused = {}, dict[str, int]()
+    there, refused, heard = {}, dict[str, int](), set[int]()
     messages = [wire.hello_message(told, node) for node in nodes]
     for reply in grid.send_and_receive(messages, timeout=timeout):
+        heard.add(reply.metadata.src_node_id)
         code = "node-unreadable"
         if reply.has_error():
             code = code_of(reply.error.reason or "")
@@ -74,7 +84,7 @@ def ask(grid: Grid, nodes: Iterable[int], told: ConfigRecord, timeout: float) ->
             except (KeyError, TypeError, ValueError):
                 pass
         refused[code] = refused.get(code, 0) + 1
-    return Found(there, refused)
+    return Found(there, refused, heard)
 
 
 def undisputed(said: dict[int, wire.Hello]) -> dict[int, wire.Hello]:
@@ -135,6 +145,7 @@ class Roster:
         self.told = wire.told(run, facts.fields(self.facts))
         self._node: dict[str, int] = {}
         self._met: set[int] = set()
+        self._asked: Counter[int] = Counter()
 
     def place(self, said: dict[int, wire.Hello], online: set[int]) -> None:
         """Note where users are. A user who is online stays where he is, whoever claims him."""
@@ -148,9 +159,12 @@ class Roster:
         """Each user's messages go to his own node; nodes that are new are asked who is there."""
         online = set(grid.get_node_ids())
         self._met &= online  # a number that was gone may be somebody else's
-        if new := sorted(online - self._met):
-            self.place(ask(grid, new, self.told, QUICK).there, online)
-            self._met |= set(new)
+        self._asked = Counter({node: self._asked[node] for node in online})
+        if new := [one for one in sorted(online - self._met) if self._asked[one] < TRIES]:
+            self._asked.update(new)
+            found = ask(grid, new, self.told, QUICK)
+            self.place(found.there, online)
+            self._met |= found.heard
 
         def node_of(number: int, users: NDArray[np.int64]) -> int | None:
             (user,) = users.tolist()
@@ -158,6 +172,11 @@ class Roster:
             return node if node in online else None
 
         return node_of
+
+    def away(self, grid: Grid) -> int:
+        """How many users have no node that is online and known."""
+        node_of = self.route(grid)
+        return sum(node_of(0, np.array([user])) is None for user in range(len(self.users)))
 
     def population(self) -> Population:
         """The users without their data, for a server to draw from."""

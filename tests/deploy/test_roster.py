@@ -196,6 +196,63 @@ def test_a_run_goes_on_under_its_own_roster(tmp_path: Path) -> None:
     assert summarize(outcome, speed)["weights_sha256"] == weights_sha256(once.last)
 
 
+def test_a_node_that_answers_late_after_a_resume_is_asked_again(tmp_path: Path) -> None:
+    """It had lost the server, and tries again when others have answered already."""
+    problem = simulated(tmp_path)
+    whole = NodeGrid(tmp_path / "whole", divided(tmp_path), config())
+    once = deployed_run(whole, facts_of(problem), tmp_path / "once", config())
+    withheld: list[int] = []
+
+    class Late(NodeGrid):
+        late = False
+
+        def send_and_receive(
+            self, messages: Iterable[Message], *, timeout: float | None = None
+        ) -> Iterator[Message]:
+            for reply in super().send_and_receive(messages, timeout=timeout):
+                node = reply.metadata.src_node_id
+                if self.late and reply.metadata.message_type == wire.HELLO and not withheld:
+                    withheld.append(node)
+                else:
+                    yield reply
+
+    def stop(event: object) -> None:
+        if getattr(event, "round", 0) == 2:
+            raise StopError
+
+    grid = Late(tmp_path / "twice", divided(tmp_path), config())
+    with pytest.raises(StopError):
+        deployed.run(grid, config(), facts_of(problem), tmp_path / "run", 5, stop, patience=1)
+    grid.late = True
+    outcome = deployed_run(grid, facts_of(problem), tmp_path / "run", config())
+    assert withheld
+    assert [event.failed for event in outcome.history] == [0, 0, 0]
+    assert weights_sha256(outcome.last) == weights_sha256(once.last)
+
+
+def test_who_never_answers_is_not_asked_for_ever(tmp_path: Path) -> None:
+    problem, asked = simulated(tmp_path, federation={"rounds": 5}), list[int]()
+    given = config(federation={"rounds": 5})
+
+    class Mute(NodeGrid):
+        def send_and_receive(
+            self, messages: Iterable[Message], *, timeout: float | None = None
+        ) -> Iterator[Message]:
+            mute = max(self.contexts)
+            for reply in super().send_and_receive(messages, timeout=timeout):
+                if reply.metadata.message_type != wire.HELLO:
+                    yield reply
+                elif reply.metadata.src_node_id == mute:
+                    asked.append(mute)
+                else:
+                    yield reply
+
+    files = divided(tmp_path)
+    mute = Mute(tmp_path / "mute", files | {"zoe": files[min(files)]}, given)
+    deployed.run(mute, given, facts_of(problem), tmp_path / "run", 6, patience=1)
+    assert len(asked) == 1 + roster.TRIES
+
+
 def test_noise_of_a_server_is_never_the_same(tmp_path: Path) -> None:
     private: dict[str, Any] = {"privacy": {"unit": "user", "noise-multiplier": 0.5}}
     problem = simulated(tmp_path, **private)
