@@ -72,6 +72,7 @@ def test_help_and_version(fedmeta: Callable[..., Result]) -> None:
     assert fedmeta("--version").out == f"fedmeta {__version__}\n"
 
 
+@pytest.mark.slow
 def test_ray_in_a_process_of_its_own_gives_the_same_weights(
     fedmeta: Callable[..., Result], tmp_path: Path
 ) -> None:

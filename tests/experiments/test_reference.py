@@ -51,6 +51,7 @@ def test_config_runs(
     source = read(path).data.source
     given: dict[str, Any] = {
         "federation__rounds": 2,
+        "federation__users_per_round": 9,  # of whom a robust rule may take two for malicious
         "data__source": source,
         "backbone__columns": 64,
     }

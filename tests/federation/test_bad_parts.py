@@ -50,7 +50,12 @@ def test_of_a_stack_only_the_bad_rows_are_left_out(value: float, code: str) -> N
 
 def test_norms_that_grow_are_followed() -> None:
     """Everybody's contributions become 100 times as large: refused for a while, then usual."""
-    given = small(federation__rounds=8, validation__strikes=0, federation__users_per_round=6)
+    given = small(
+        federation__rounds=8,
+        validation__strikes=0,
+        validation__max_ratio=10.0,
+        federation__users_per_round=6,
+    )
 
     def spoil(order: wire.Order, term: wire.Sum) -> wire.Sum:
         factor = 1e-4 if order.round <= 2 else 1e-2

@@ -162,6 +162,7 @@ def test_a_chunk_that_kills_every_actor_fails_alone(workers: Pool, tmp_path: Pat
         run(grid, loud)
 
 
+@pytest.mark.slow
 def test_who_waited_behind_the_dead_loses_no_try(workers: Pool, tmp_path: Path) -> None:
     """Both tries of the chunk that kills end two actors; what waited there is played all the same.
 
