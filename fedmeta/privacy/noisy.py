@@ -18,10 +18,6 @@ from fedmeta.params import add, is_head
 from fedmeta.privacy.clipping import Clipped
 from fedmeta.types import Examples, Params, Task
 
-LANES = 4
-"""Samples are padded to a multiple of this, which suits small products of matrices: 28 rows take
-a tenth less time than 27."""
-
 Noise = Callable[[str, int, int], Tensor]
 """``(side, steps, count) -> standard normal numbers (steps, U, count)``; asked once for a side."""
 
@@ -47,20 +43,6 @@ class Side(NamedTuple):
     divisor: float
 
 
-class _Sample(NamedTuple):
-    """The examples of a step, n of each user.
-
-    Attributes:
-        own: which of the user's they are, ``(U, 1, n)``.
-        rows: which of all users' they are, ``(U n,)``.
-        present: 1 where one is chosen, 0 for padding, ``(U, n)``.
-    """
-
-    own: Tensor
-    rows: Tensor
-    present: Tensor
-
-
 class Noisy:
     """A chunk's users; parameters have a leading axis U (see :class:`fedmeta.learner.Noised`).
 
@@ -82,7 +64,6 @@ class Noisy:
         self.clip, self.multiplier, self.noise = clip, multiplier, noise
         self.released: list[tuple[str, int]] = []
         self._drawn: dict[str, Tensor] = {}
-        self._samples = {name: _samples(side) for name, side in sides.items()}
 
     def task(self) -> Task:
         """What a method is given for its users' task: no feature, no label, no count."""
@@ -132,7 +113,7 @@ class Noisy:
                 " away; methods take a new step for each gradient"
             )
         self.released.append(source)
-        inside = _gathered(side.examples, self._samples[source.side][source.step])
+        inside = _gathered(side.examples, side.chosen[source.step])
         sums = self.way(self.model, params, inside, self.clip, wanted)
         names = sorted(sums)
         noise = self._noise(source, sum(sums[name][0].numel() for name in names))
@@ -184,23 +165,15 @@ def _run(
         yield params
 
 
-def _samples(side: Side) -> list[_Sample]:
-    """The chosen examples of each step, padded to the longest batch of the chunk or a few more."""
-    device, (_, users, length) = side.examples.x.device, side.chosen.shape
-    sizes = side.chosen.sum(-1)
-    order = torch.from_numpy(np.argsort(~side.chosen, axis=-1, kind="stable")).to(device)
-    rows = order + length * torch.arange(users, device=device)[:, None]
-    there = torch.from_numpy(np.arange(length) < sizes[..., None]).to(side.examples.weight)
-    most = np.minimum(-(-sizes.max(-1, initial=0) // LANES) * LANES, length).tolist()
-    return [
-        _Sample(order[k, :, None, :n], rows[k, :, :n].flatten(), there[k, :, :n])
-        for k, n in enumerate(most)
-    ]
-
-
-def _gathered(examples: Examples, sample: _Sample) -> Examples:
-    """The examples of a sample, each user's side by side."""
-    own, rows, present = sample
-    width, classes = examples.x.shape[-1], examples.y.shape[1]
-    x = examples.x.reshape(-1, width).index_select(0, rows).view(*present.shape, width)
-    return Examples(x, examples.y.gather(-1, own.expand(-1, classes, -1)), present)
+def _gathered(examples: Examples, chosen: NDArray[np.bool_]) -> Examples:
+    """The chosen examples of each user side by side, padded to the longest batch of the chunk."""
+    most = int(chosen.sum(1).max(initial=0))
+    at = np.argsort(~chosen, axis=1, kind="stable")[:, :most]
+    device = examples.x.device
+    index = torch.from_numpy(at).to(device)
+    present = torch.from_numpy(np.take_along_axis(chosen, at, axis=1)).to(device)
+    users, length, width = examples.x.shape
+    flat = (index + length * torch.arange(users, device=device)[:, None]).flatten()
+    x = examples.x.reshape(-1, width).index_select(0, flat).view(users, most, width)
+    y = examples.y.gather(-1, index[:, None].expand(-1, examples.y.shape[1], -1))
+    return Examples(x, y, present.to(examples.weight.dtype))

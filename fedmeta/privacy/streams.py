@@ -26,18 +26,14 @@ def key(*path: Part) -> bytes:
     return hashlib.blake2b(text(*path).encode(), digest_size=16).digest()
 
 
-def gaussians(
-    key: bytes, steps: int, count: int, out: NDArray[np.float32] | None = None
-) -> NDArray[np.float32]:
+def gaussians(key: bytes, steps: int, count: int) -> NDArray[np.float32]:
     """Independent standard normal numbers, ``(steps, count)``, at most 6.8 from zero.
 
     Args:
         key: 16, 24 or 32 bytes; it may serve once.
         steps: rows.
         count: numbers in a row.
-        out: where they are written, ``(steps, count)``, with any strides; None: a new array.
     """
-    out = np.empty((steps, count), dtype=np.float32) if out is None else out
     half = -(-count // 2)
     size = steps * half
     cipher = Cipher(algorithms.AES(key), _FROM_ZERO).encryptor()
@@ -53,12 +49,11 @@ def gaussians(
     radius *= np.float32(-2)
     np.sqrt(radius, out=radius)
     angle *= np.float32(np.pi) * _HALF
-    other, shape = count - half, (steps, half)  # of an odd row the last sine is left out
-    radius = radius.reshape(shape)
-    np.multiply(np.cos(angle).reshape(shape), radius, out=out[:, :half])
-    sine = np.sin(angle, out=angle).reshape(shape)
-    np.multiply(sine[:, :other], radius[:, :other], out=out[:, half:])
-    return out
+    out = np.empty((steps, 2, half), dtype=np.float32)
+    shape = (steps, half)
+    np.multiply(np.cos(angle).reshape(shape), radius.reshape(shape), out=out[:, 0])
+    np.multiply(np.sin(angle, out=angle).reshape(shape), radius.reshape(shape), out=out[:, 1])
+    return out.reshape(steps, 2 * half)[:, :count]
 
 
 def of_users(paths: Sequence[tuple[Part, ...]]) -> Callable[[str, int, int], Tensor]:
@@ -71,7 +66,7 @@ def of_users(paths: Sequence[tuple[Part, ...]]) -> Callable[[str, int, int], Ten
     def noise(side: str, steps: int, count: int) -> Tensor:
         drawn = np.empty((steps, len(paths), count), dtype=np.float32)
         for at, path in enumerate(paths):
-            gaussians(key(*path, side, count), steps, count, drawn[:, at])
+            drawn[:, at] = gaussians(key(*path, side, count), steps, count)
         return torch.from_numpy(drawn)
 
     return noise

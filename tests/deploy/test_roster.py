@@ -111,6 +111,17 @@ class StopError(Exception):
     """Somebody ends the run."""
 
 
+def stopped_in_round_two(grid: NodeGrid, facts: Facts, folder: Path) -> None:
+    """A run that is left there."""
+
+    def stop(event: object) -> None:
+        if getattr(event, "round", 0) == 2:
+            raise StopError
+
+    with pytest.raises(StopError):
+        deployed.run(grid, config(), facts, folder, 5, stop, patience=1)
+
+
 def test_a_dead_node_costs_its_user_alone(tmp_path: Path) -> None:
     """With one of three training users gone the aggregate is that of the others, bit for bit."""
     federation = {"rounds": 2, "users-per-round": 3}
@@ -182,13 +193,8 @@ def test_a_run_goes_on_under_its_own_roster(tmp_path: Path) -> None:
     whole = NodeGrid(tmp_path / "whole", divided(tmp_path), config())
     once = deployed_run(whole, facts_of(problem), tmp_path / "once", config())
 
-    def stop(event: object) -> None:
-        if getattr(event, "round", 0) == 2:
-            raise StopError
-
     grid = NodeGrid(tmp_path / "twice", divided(tmp_path), config())
-    with pytest.raises(StopError):
-        deployed.run(grid, config(), facts_of(problem), tmp_path / "run", 5, stop, patience=1)
+    stopped_in_round_two(grid, facts_of(problem), tmp_path / "run")
     outcome = deployed_run(grid, facts_of(problem), tmp_path / "run", config())
     assert outcome.before >= 1
     assert weights_sha256(outcome.last) == weights_sha256(once.last)
@@ -216,13 +222,8 @@ def test_a_node_that_answers_late_after_a_resume_is_asked_again(tmp_path: Path) 
                 else:
                     yield reply
 
-    def stop(event: object) -> None:
-        if getattr(event, "round", 0) == 2:
-            raise StopError
-
     grid = Late(tmp_path / "twice", divided(tmp_path), config())
-    with pytest.raises(StopError):
-        deployed.run(grid, config(), facts_of(problem), tmp_path / "run", 5, stop, patience=1)
+    stopped_in_round_two(grid, facts_of(problem), tmp_path / "run")
     grid.late = True
     outcome = deployed_run(grid, facts_of(problem), tmp_path / "run", config())
     assert withheld

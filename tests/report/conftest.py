@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from experiments import comparison as runner
 from fedmeta.config import parse
+from fedmeta.threads import one_thread
 from tests.experiments.conftest import _elsewhere, fedmeta  # noqa: F401
 from tests.experiments.runs import TINY
 
@@ -18,10 +18,8 @@ EVIL = "</script><script>window.evil = 1</script>&\"'"
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="session")
