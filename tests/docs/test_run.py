@@ -1,5 +1,6 @@
 """What the documentation shows is run, page by page, with its sizes cut where it takes long."""
 
+import os
 import re
 import subprocess
 import sys
@@ -16,21 +17,21 @@ from fedmeta.methods import METHODS
 from tests.data.rows import text_rows, write
 from tests.docs.blocks import PAGES, ROOT, Block, blocks, lines, words
 from tests.docs.commands import PLACEHOLDER, parsed
+from tests.serving.test_server import service
 
 LONG = {
-    "audit": "minutes; tests/audit",
-    "deploy": "starts servers; tests/deploy",
-    "bench engine": "measures for minutes; tests/bench",
-    "personalize": "needs a finished run; tests/serving/test_heads.py",
-    "predict": "needs a finished run; tests/serving/test_heads.py",
-    "serve": "runs until it is stopped; tests/serving/test_server.py",
-    "export": "needs a finished run; tests/serving/test_onnx.py",
+    "deploy": "starts servers; tests/docs/test_deployment_page.py",
+    "deploy demo": "starts servers; tests/deploy/test_commands.py",
+    "bench engine": "measures for minutes; tests/bench/test_engine.py",
     "reproduce": "real data, hours; tests/experiments/test_reproduce.py",
     "sweep": "minutes; tests/experiments/test_sweep.py",
 }
 """Commands that are parsed only, each with the reason and what runs it instead."""
 
-RUN = ("simulate", "compare", "report", "inspect", "list", "epsilon", "attack", "frontier")
+RUN = (
+    "attack", "audit", "compare", "epsilon", "export", "frontier", "inspect", "list",
+    "personalize", "predict", "report", "serve", "simulate",
+)  # fmt: skip
 
 SMALL = (
     "federation.rounds=2", "federation.users-per-round=10", "evaluation.bootstrap=100",
@@ -38,7 +39,13 @@ SMALL = (
 )  # fmt: skip
 """Put behind what trains, so that it takes a second."""
 
-LONGER = ("attacks", "frontier", "privacy", "devices", "notebooks", "tracking", "report")
+CONFIG = "experiments/configs/frontier.toml"
+"""What CONFIG stands for; DIR stands for the run that the page made last."""
+
+LONGER = (
+    "attacks", "devices", "frontier", "notebooks", "privacy", "report", "serving", "tasks",
+    "tracking",
+)  # fmt: skip
 """Pages whose commands take more than a few seconds: run with the slow tests, parsed in all."""
 
 SLOW = (pytest.mark.slow, pytest.mark.timeout(1200))  # dozens of runs: a busy machine takes long
@@ -50,8 +57,13 @@ def _workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     """A new folder with a table and the shipped configs in it, one thread, no trace left."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(mpl.rcParams, "backend", "agg")
+    monkeypatch.setenv("HOME", str(tmp_path))
     write(Path("my.csv"), text_rows(40, 12))
+    Path("my.toml").write_text("data.source = 'my.csv'\nbackbone.name = 'hashing'\n", "utf-8")
+    Path("mine.csv").write_text("text,label\nThanks a lot!,1\nStop it.,0\n", "utf-8")
     (tmp_path / "experiments").symlink_to(ROOT / "experiments")
+    for file in (ROOT.parent / "shared" / "data").glob("*.*"):
+        (tmp_path / file.name).symlink_to(file)
     threads, methods = torch.get_num_threads(), dict(METHODS)
     torch.set_num_threads(1)
     yield
@@ -62,6 +74,8 @@ def _workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 
 def _cut(given: list[str], path: str) -> list[str]:
     """The words of a command, with its sizes cut."""
+    if path == "audit":
+        return [*given, "--canaries", "50", "--parts", "canaries,inversion"]
     if path not in ("simulate", "compare", "attack", "frontier"):
         return given
     small = list(SMALL)
@@ -77,10 +91,13 @@ def _cut(given: list[str], path: str) -> list[str]:
 
 
 def _command(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = words(text)
+    given = [_meant(word) for word in words(text)]
     path, _ = parsed(given)
-    first = path.split()[0]
-    if first not in RUN or PLACEHOLDER.search(" ".join(given)) or not _there(given):
+    if path not in RUN or PLACEHOLDER.search(" ".join(given)) or not _there(given):
+        return
+    if path == "serve":
+        with service(*given[2:]) as (_, asking):
+            assert asking.get("/healthz").json()["method"]
         return
     monkeypatch.setattr(sys, "argv", _cut(given, path))
     code: object = 0
@@ -89,6 +106,13 @@ def _command(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     except SystemExit as end:
         code = end.code
     assert not code, text
+
+
+def _meant(word: str) -> str:
+    """A word as a shell and a reader take it."""
+    if word == "DIR":
+        return str(max(Path("runs").iterdir(), key=lambda run: run.stat().st_mtime))
+    return os.path.expanduser({"CONFIG": CONFIG}.get(word, word))
 
 
 def _there(given: list[str]) -> bool:
@@ -130,6 +154,12 @@ def test_every_command_is_run_or_has_a_reason() -> None:
                 if text.startswith("fedmeta ") and not block.reason:
                     path, _ = parsed(words(text))
                     assert path in RUN or {path, path.split()[0]} & set(LONG), (page.name, text)
+
+
+def test_what_is_run_elsewhere_is_there() -> None:
+    for path, reason in LONG.items():
+        where = ROOT / reason.rpartition("; ")[2]
+        assert path.split()[-1] in where.read_text(encoding="utf-8"), path
 
 
 def test_a_block_that_fails_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Goals P8 and R5: nothing leads past a budget, or to a release without a charge."""
 
+import contextlib
 import math
 import random
 import sqlite3
@@ -157,7 +158,7 @@ def test_a_damaged_ledger_stops_everything(tmp_path: Path) -> None:
         charge(tmp_path, ["a"], Release("run", 1, "x", KINDS[0]), NONE)
     (tmp_path / FILE).unlink()
     charge(tmp_path, ["a"], Release("run", 1, "x", KINDS[0]), NONE)
-    with sqlite3.connect(tmp_path / FILE) as file:
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as file, file:
         file.execute("UPDATE charges SET charge = '[[[1]]'")
     with pytest.raises(LedgerError, match="holds no charge"):
         history(tmp_path, "a")
