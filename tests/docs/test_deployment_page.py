@@ -59,7 +59,8 @@ class Walk:
         return done.stdout + done.stderr
 
     def stop(self) -> None:
-        """End what runs on."""
+        """End what runs on; the SuperLink outlives the command that starts it."""
+        self.type(["fedmeta", "deploy", "stop", "~/fl"], sure=False)
         for one in reversed(self.started):
             one.terminate()
         for one in reversed(self.started):
@@ -110,6 +111,5 @@ def test_two_machines_step_by_step(walk: Walk) -> None:
     assert "reptile" in said["run"]
     assert list((home / "fl/runs").glob("*/summary.json"))
     assert layout.read(home / "fl").nodes == tuple(sorted(NAMES))
-    walk.type(["fedmeta", "deploy", "stop", "~/fl"])
     walk.stop()
     assert not leftovers(layout.read(home / "fl"))
