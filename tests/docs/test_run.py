@@ -81,7 +81,7 @@ def _cut(given: list[str], path: str) -> list[str]:
     small = list(SMALL)
     source = next((word.split("=")[1] for word in given if word.startswith("data.source=")), "")
     config = next((word for word in given if word.endswith(".toml")), "")
-    if source in ("", "my.csv") and not config:
+    if source in ("", "my.csv") and not config and "--resume" not in given:
         small.append("backbone.name=hashing")
     given = [*given, *(part for text in small for part in ("--set", text))]
     if path == "frontier":
