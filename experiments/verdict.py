@@ -49,8 +49,9 @@ def verdict(metric: Metric, rows: Mapping[str, Scores], support: int, resamples:
     """Hold the personalizing method that is best for validation users against one model for all.
 
     Both sides are chosen by validation users, so that the choice flatters neither on test users:
-    the method by its measure after adaptation, and the one model for all, by its measure before,
-    among the methods that train a model to be used as it is. Where there is nothing to
+    the method by its measure after adaptation (of equal ones, the one with the better start), and
+    the one model for all, by its measure before, among the methods that train a model to be used
+    as it is. Where there is nothing to
     hold against each other, the sentence says so. A method that diverges on validation users
     (NaN) is not chosen while another does not.
     """
@@ -64,8 +65,8 @@ def verdict(metric: Metric, rows: Mapping[str, Scores], support: int, resamples:
     users = next(iter(rows.values())).before.shape[-1]
     if users < FEWEST:
         return _undecided(f"{users} test users are too few; {FEWEST} are the least")
-    method = _best(metric, {name: rows[name].valid_after for name in able})
-    reference = _best(metric, {name: rows[name].valid_before for name in general})
+    method = _best(metric, {n: (rows[n].valid_after, rows[n].valid_before) for n in able})
+    reference = _best(metric, {n: (rows[n].valid_before,) for n in general})
     base = rows[reference].before
     gains = gain(metric, base, rows[method].after)
     found = interval(gains, resamples)
@@ -112,7 +113,7 @@ def _beside(metric: Metric, rows: Mapping[str, Scores], method: str, resamples: 
     alone = [n for n in rows if METHODS[n].personalizes and METHODS[n].contribute is None]
     if not alone or method in alone:
         return " No federation is needed for it." if method in alone else ""
-    other = _best(metric, {name: rows[name].valid_after for name in alone})
+    other = _best(metric, {n: (rows[n].valid_after, rows[n].valid_before) for n in alone})
     found = interval(gain(metric, rows[other].after, rows[method].after), resamples)
     return (
         f" Over {other}, which needs no federation, it gains {_amount(metric, found.mean)}"
@@ -125,10 +126,16 @@ def _undecided(reason: str) -> Verdict:
     return Verdict(False, "", "", nan, [nan, nan], nan, f"Nothing can be decided: {reason}.")
 
 
-def _best(metric: Metric, values: Mapping[str, float]) -> str:
-    """The name with the best value; NaN is the worst."""
-    ranked = {name: metric.sign * value for name, value in values.items()}
-    return max(ranked, key=lambda name: -np.inf if np.isnan(ranked[name]) else ranked[name])
+def _best(metric: Metric, values: Mapping[str, tuple[float, ...]]) -> str:
+    """The name with the best values, the first of them first; NaN is the worst.
+
+    A handful of validation users is often equally well served by all. Then whoever comes first
+    in a list would be judged, be it one that is far worse for everybody else.
+    """
+    return max(
+        values,
+        key=lambda name: [-np.inf if np.isnan(v) else metric.sign * v for v in values[name]],
+    )
 
 
 def _amount(metric: Metric, value: float) -> str:

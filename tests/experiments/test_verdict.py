@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.verdict import Scores, verdict
-from fedmeta.metrics import METRICS
+from fedmeta.metrics import METRICS, Metric
 
 ACCURACY, MAE = METRICS["classification"], METRICS["regression"]
 NOISE = np.random.default_rng(0).normal(size=(1, 400))
@@ -73,6 +73,22 @@ def test_the_method_is_chosen_by_validation_users(metric: object) -> None:
     found = verdict(ACCURACY if metric is ACCURACY else MAE, rows, 20, 500)
     assert found.method == "maml"
     assert found.gain == pytest.approx(0.1, abs=0.02)
+
+
+@pytest.mark.parametrize("metric", [ACCURACY, MAE])
+@pytest.mark.parametrize("order", [("local", "maml"), ("maml", "local")])
+def test_of_equal_methods_the_better_start_is_judged(
+    metric: Metric, order: tuple[str, str]
+) -> None:
+    """As with three validation users, all of them right with two examples, even alone."""
+    best, sign = (1.0, 1) if metric is ACCURACY else (0.0, -1)
+    rows = {
+        "local": scores(best - 0.5 * sign, best - 0.4 * sign, valid=best),
+        "maml": scores(best - 0.1 * sign, best - 0.1 * sign, valid=best),
+    }
+    ordered = {name: rows[name] for name in order}
+    found = verdict(metric, {"fedavg": scores(best - 0.1 * sign, best)} | ordered, 2, 500)
+    assert found.method == "maml"
 
 
 @pytest.mark.parametrize("order", [("maml", "reptile"), ("reptile", "maml")])
