@@ -16,9 +16,21 @@ DASHES = ("solid", "dash", "dashdot", "dot")
 def figures(plot: Plot) -> dict[str, dict[str, Any]]:
     """A Plotly figure (`data`, `layout`) for each view of a plot."""
     return {
-        name: {"data": [_trace(one, plot) for one in series], "layout": layout(plot, series)}
+        name: {
+            "data": [_trace(one, plot, bar_width(series)) for one in series],
+            "layout": layout(plot, series),
+        }
         for name, series in plot.views.items()
     }
+
+
+def bar_width(series: list[Series]) -> float | None:
+    """Of bars that divide 0 to 100 among users: one for each; None: bars stand at words.
+
+    Left alone, one user who is helped would get another width than twenty who are hurt.
+    """
+    places = [place for one in series if one.kind == "bars" for place in one.x]
+    return None if not places or any(isinstance(p, str) for p in places) else 100 / len(places)
 
 
 def colour_of(series: Series) -> str:
@@ -44,7 +56,11 @@ def layout(plot: Plot, series: list[Series]) -> dict[str, Any]:
     for name, axis in (("x", x), ("y", y)):
         if name in plot.log:
             axis |= {"type": "log", "dtick": "D2"}  # 1, 2, 5: nine digits a decade run together
-    sorted_users = bars and not any(isinstance(place, str) for one in series for place in one.x)
+    if sorted_users := bar_width(series) is not None:
+        x |= {"range": [0, 100]}
+    numbers = [place for one in series for place in one.x if isinstance(place, int)]
+    if numbers and max(numbers) - min(numbers) < 10 and "dtick" not in x:
+        x |= {"dtick": 1}  # there is no round 4.5
     beside = x.get("type") == "category" and {one.kind for one in series} == {"points"}
     if beside and not plot.zero:  # which Plotly would begin at zero
         ends = [v for one in series for v in (*one.low, *one.high, *one.y) if v is not None]
@@ -67,7 +83,7 @@ def layout(plot: Plot, series: list[Series]) -> dict[str, Any]:
     }
 
 
-def _trace(series: Series, plot: Plot) -> dict[str, Any]:
+def _trace(series: Series, plot: Plot, width: float | None) -> dict[str, Any]:
     colour = colour_of(series)
     trace: dict[str, Any] = {
         "name": series.name,
@@ -77,8 +93,9 @@ def _trace(series: Series, plot: Plot) -> dict[str, Any]:
     }
     if series.kind == "bars":
         trace |= {"type": "bar", "marker": {"color": colour, "line": {"width": 0}}}
+        trace |= {} if width is None else {"width": width}
         if len(series.x) <= 8 and any(isinstance(place, str) for place in series.x):
-            texts = ["" if v is None else f"{v:.3g}" for v in trace["y"]]  # of no height: told too
+            texts = [_told(v) for v in trace["y"]]  # of no height: told too
             trace |= {"text": texts, "textposition": "outside", "cliponaxis": False}
         return trace
     at = series.tone if isinstance(series.tone, int) else 0
@@ -121,6 +138,13 @@ def _error(series: Series, values: Any, colour: str) -> dict[str, Any]:
 
 def _gap(low: float | None, high: float | None) -> float | None:
     return None if low is None or high is None else _short(high - low)
+
+
+def _told(value: Any) -> str:
+    """A number at a bar; thousands in full, not as 1.25e+03."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _short(value: Any) -> Any:

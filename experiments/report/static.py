@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import drawing
-from experiments.report.interactive import colour_of
+from experiments.report.interactive import bar_width, colour_of
 from experiments.report.parts import Page, Plot, Series, Table
 
 SPECIAL = {
@@ -91,7 +91,7 @@ def _draw(axis: Any, plot: Plot, series: list[Series]) -> None:
         if one.kind == "forest":
             _forest(axis, one)
         elif one.kind == "bars":
-            _bars(axis, one, x, at, len(series) if named else 1)
+            _bars(axis, one, x, at, len(series), bar_width(series))
         elif one.tone == "faint":
             colour = colour_of(one)
             axis.scatter(x, one.y, s=6, color=colour, alpha=0.35, linewidths=0, label=one.name)
@@ -108,6 +108,8 @@ def _draw(axis: Any, plot: Plot, series: list[Series]) -> None:
     if plot.zero:
         mark = axis.axvline if any(one.kind == "forest" for one in series) else axis.axhline
         mark(0, color="0.5", linewidth=0.8, zorder=0)
+    if bar_width(series) is not None:
+        axis.set_xlim(0, 100)
     if named and not any(one.kind == "forest" for one in series):
         turned = 0 if len(places) <= 5 else 30 if len(places) <= 12 else 90
         axis.set_xticks(range(len(places)), places, rotation=turned)
@@ -116,9 +118,14 @@ def _draw(axis: Any, plot: Plot, series: list[Series]) -> None:
     axis.set_xlabel(plot.x)
     axis.set_ylabel(plot.y)
     drawing.plain(axis)
+    axis.set_axisbelow(True)
     if (names := _names(series)) > ROWS:  # beside the picture: within they would hide it
         place = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "ncols": -(-names // ROWS)}
         axis.legend(frameon=False, fontsize=8, **place)
+    elif names and any(one.kind == "bars" for one in series):  # above: bars may stand everywhere
+        axis.legend(
+            frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=names
+        )
     elif names:
         axis.legend(frameon=False, fontsize=8)
 
@@ -137,12 +144,12 @@ def _forest(axis: Any, one: Series) -> None:
     axis.set_yticks(range(len(one.y)), one.y)
 
 
-def _bars(axis: Any, one: Series, x: list[float], at: int, groups: int) -> None:
+def _bars(
+    axis: Any, one: Series, x: list[float], at: int, groups: int, width: float | None
+) -> None:
     if not x:
         return
-    if groups > 1 or all(isinstance(place, int) for place in x):
+    if width is None:  # at words, side by side
         width = 0.8 / groups
         x = [place + (at - (groups - 1) / 2) * width for place in x]
-    else:
-        width = 100 / max(len(x), 100)
     axis.bar(x, one.y, width=width, color=colour_of(one), label=one.name)

@@ -7,10 +7,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-from experiments.report import method_plots, progress_plots, run_tables, scores, user_plots
+from experiments.report import (
+    interactive,
+    method_plots,
+    progress_plots,
+    run_tables,
+    scores,
+    static,
+    user_plots,
+)
 from experiments.report.interactive import colour_of
-from experiments.report.parts import Plot, Table
+from experiments.report.parts import Plot, Series, Table
 from experiments.report.runs import Runs, one, several
 from experiments.report.runs import compared as read
 from experiments.report.scores import Reference
@@ -94,6 +104,35 @@ def test_bars_are_order_statistics_and_their_shares_those_of_all(runs: Runs) -> 
         hurt = next(one for one in bars if one.tone == "hurt")
         assert hurt.name == f"hurt ({100 * (values < 0).mean():.0f} %)"
         assert all(y < 0 for y in hurt.y)
+
+
+def test_every_user_has_a_bar_of_the_same_width() -> None:
+    """One who is helped is as wide as each of nine who are not."""
+    bars = user_plots._bars(np.array([-1.0] * 9 + [2.0]))
+    plot = Plot("gains", "t", x="users, %", views={"": bars})
+    figure = interactive.figures(plot)[""]
+    assert {trace["width"] for trace in figure["data"]} == {10.0}
+    assert figure["layout"]["xaxis"]["range"] == [0, 100]
+    axis = Figure().subplots()
+    static._draw(axis, plot, bars)
+    drawn = [bar for bar in axis.patches if isinstance(bar, Rectangle)]
+    assert sorted(bar.get_x() for bar in drawn) == pytest.approx(range(0, 100, 10))
+    assert {bar.get_width() for bar in drawn} == {10.0}
+
+
+def test_bars_tell_thousands_in_full() -> None:
+    bars = Series("rate", ["a", "b", "c"], [1254.0, 79.8, None], kind="bars")
+    trace = interactive.figures(Plot("p", "t", views={"": [bars]}))[""]["data"][0]
+    assert trace["text"] == ["1,254", "79.8", ""]
+    assert "width" not in trace
+
+
+def test_there_is_no_half_of_a_round() -> None:
+    ticks = [
+        interactive.layout(Plot("p", "t"), [Series("a", x, [0.5] * len(x))])["xaxis"].get("dtick")
+        for x in ([5], [1, 2, 5], [10, 20, 150])
+    ]
+    assert ticks == [1, 1, None]
 
 
 def test_thinning_keeps_both_ends() -> None:
