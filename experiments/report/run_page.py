@@ -84,7 +84,7 @@ def facts(runs: Runs) -> list[tuple[str, str]]:
     return [
         ("users", " / ".join(f"{users[split]:,} {split}" for split in ("train", "valid", "test"))),
         ("examples to adapt on", str(first.shots[-1])),
-        ("seeds", ", ".join(map(str, runs.seeds))),
+        ("seed" if len(runs.seeds) == 1 else "seeds", ", ".join(map(str, runs.seeds))),
         ("measure", runs.unit.axis),
         ("rounds", str(max(int(member.summary["rounds"]) for member in runs.members))),
     ]
