@@ -37,6 +37,7 @@ def write(page: Page, path: Path) -> None:
 
     text = html(page)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and MARK not in path.read_text(encoding="utf-8", errors="replace")[:4000]:
             raise ConfigError(f"--out {str(path)!r} is no report of fedmeta; name another file")
         beside = path.with_name(f".{path.name}.part")

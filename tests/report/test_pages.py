@@ -199,3 +199,5 @@ def test_bad_folders_and_files_are_refused(fedmeta: Call, compared: Path, tmp_pa
     assert several.code == 0, several.err
     assert several.out.strip() == "report.html"
     assert "Best for validation users" in Path("report.html").read_text(encoding="utf-8")
+    assert fedmeta("report", compared, "--out", "a/new/report.html").code == 0
+    assert Path("a/new/report.html").is_file()
