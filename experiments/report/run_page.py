@@ -51,7 +51,8 @@ def plots(runs: Runs, over: Reference | str) -> list[Plot]:
         found.insert(6, _privacy(runs))
     if len(runs.members) == 1:  # a difference needs two
         found = [plot for plot in found if plot.key != "pairs"]
-    return found
+    # What cannot be shown stands last: beside pictures its places would be large and empty.
+    return sorted(found, key=lambda plot: bool(plot.missing))
 
 
 def _privacy(runs: Runs) -> Plot:

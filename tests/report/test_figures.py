@@ -14,6 +14,7 @@ from experiments.report import (
     interactive,
     method_plots,
     progress_plots,
+    run_page,
     run_tables,
     scores,
     static,
@@ -179,6 +180,9 @@ def test_a_run_of_a_meta_learner_says_why_there_is_no_gain(compared: Path) -> No
     assert "start of a meta-learner" in plot.missing
     table: Table = run_tables.methods(runs, found)
     assert "no gain" in table.note
+    empty = [bool(plot.missing) for plot in run_page.plots(runs, found)]
+    assert empty == sorted(empty)  # places without a picture stand last
+    assert set(empty) == {False, True}
 
 
 def test_runs_of_other_users_are_not_paired(compared: Path, tmp_path: Path) -> None:
