@@ -1,15 +1,18 @@
 """The engine's benchmark: what it measures is right; how fast it is, is not tested."""
 
+import json
 from collections.abc import Mapping
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from experiments.bench import engine, plain
 from experiments.bench.clock import Arrangement, Best, Job, measure
 from experiments.bench.flops import flops
 from experiments.bench.workloads import CLASSES, FEATURES, HIDDEN, WORKS, chunk, start
 from experiments.bench.workloads import engine as batched
+from experiments.cli import app
 from fedmeta.gram import geometry
 
 FIELDS = {
@@ -85,6 +88,19 @@ def test_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert done["engine 4"] == 4
     assert done["loop"] == 1
     assert done["product"] == 2 * 1024**3
+
+
+def test_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the rates given, what it prints is a row for each workload."""
+    rates = {name: Best(10.0, Arrangement(1, 1)) for name in ("with gram", "loop", "product")}
+    found = rates | {"engine 250": Best(200.0, Arrangement(1, 2))}
+    monkeypatch.setattr(engine, "measure", lambda *_: found)
+    monkeypatch.setattr(engine, "CHECKED", 3)
+    done = CliRunner().invoke(app, ["bench", "engine", "--json"])
+    assert done.exit_code == 0, done.output
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["work"] for line in lines] == [work.name for work in WORKS.values()]
+    assert all(line.keys() >= FIELDS and line["ratio_to_loop"] == 20 for line in lines)
 
 
 def test_clock() -> None:
