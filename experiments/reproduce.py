@@ -55,7 +55,7 @@ def _intents(shots: int, variable: bool) -> Experiment:
             "data.variable": variable,
             "evaluation.shots": str(5 * shots),
         },
-        "methods that make the output layer of the support set are ahead of prototypes of features",
+        "prototypes of frozen features are hard to beat where the encoder knows the domain",
         ("protonet-frozen", "protonet", "protomaml", "ridge", "maml", "reptile"),
     )
 

@@ -115,8 +115,10 @@ def _beside(metric: Metric, rows: Mapping[str, Scores], method: str, resamples: 
         return " No federation is needed for it." if method in alone else ""
     other = _best(metric, {n: (rows[n].valid_after, rows[n].valid_before) for n in alone})
     found = interval(gain(metric, rows[other].after, rows[method].after), resamples)
+    amount = _amount(metric, found.mean)
+    moves = f"loses {amount[1:]}" if found.mean < 0 else f"gains {amount}"
     return (
-        f" Over {other}, which needs no federation, it gains {_amount(metric, found.mean)}"
+        f" Over {other}, which needs no federation, it {moves}"
         f" (95 % interval {_amount(metric, found.low)} to {_amount(metric, found.high)})."
     )
 
