@@ -118,24 +118,33 @@ def geometric_median(rows: Tensor, f: int) -> Tensor:
 
 
 def dissimilar(rows: Tensor, f: int, part: Tensor | None = None) -> Tensor:
-    """The mean of the n - 2f updates that are least like their nearest others.
+    """The mean of the updates that are neither too much like others nor too much against them.
 
     The idea of FoolsGold (Fung et al. 2020): who wants the same thing from the model sends much the
     same, while users whose tastes differ do not. Like is the mean cosine to the f / 2 nearest
     others. FoolsGold weighs users by it over all rounds; here a user may come once only, so the
-    2f most alike are left out: f attackers, and as many again since later rounds tell less apart.
+    1.5f most alike are left out: f attackers, and room since later rounds tell less apart. Who
+    sends the opposite of others is like nobody, so of the rest 1.5f more are left out, one by one:
+    the one whose cosines to those still there have the least sum. 1.5 was chosen on validation
+    users of generated data, as was the order.
 
     Args:
-        rows: updates of bounded lengths; a lone one of any length is like nobody and stays.
+        rows: updates of bounded lengths; a lone one of any length is like nobody.
         f: malicious users.
         part: the columns that are compared; None: all.
     """
     compared = rows if part is None else part
     length = torch.linalg.vector_norm(compared, dim=1, keepdim=True)
     unit = torch.where(length > 0, compared / length, 0.0)
-    like = (unit @ unit.T).fill_diagonal_(-torch.inf)
-    score = like.sort(1, descending=True).values[:, : max(f // 2, 1)].sum(1)
-    return rows[_first(score, rows, len(rows) - 2 * f)].mean(0)
+    like, cut = unit @ unit.T, 3 * f // 2
+    like = (like + like.T) / 2  # two who are nearest to each other are exactly equal then
+    nearest = like.fill_diagonal_(-torch.inf).sort(1, descending=True).values[:, : max(f // 2, 1)]
+    left = _first(nearest.sum(1), rows, len(rows) - cut)
+    like.fill_diagonal_(0.0)
+    for _ in range(cut):
+        against = _first(like[left][:, left].sum(1), rows[left], 1)
+        left = torch.cat([left[:against], left[against + 1 :]])
+    return rows[left].mean(0)
 
 
 def _squares(rows: Tensor) -> Tensor:

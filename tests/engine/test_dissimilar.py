@@ -1,4 +1,4 @@
-"""The rule that leaves out those who want the same."""
+"""The rule that leaves out those who want the same, and those who want the opposite."""
 
 import numpy as np
 import torch
@@ -6,7 +6,7 @@ import torch
 from fedmeta.robust import aggregate
 from fedmeta.robust.rules import RULES, bounded
 from fedmeta.sections.robust import RobustConfig
-from tests.engine.test_robust_rules import cosine
+from tests.engine.test_robust_rules import slow_kept
 
 Rows = list[list[float]]
 
@@ -29,6 +29,21 @@ def test_those_who_want_the_same_are_left_out() -> None:
     assert torch.equal(RULES["dissimilar"].apply(nothing, 1), nothing[0])
 
 
+def test_those_who_send_the_opposite_are_left_out() -> None:
+    """Four of twenty flip the update that they would have sent; lengths are alike."""
+    random = np.random.default_rng(0)
+    common = torch.from_numpy(random.normal(size=200))
+    rows = 0.5 * common + torch.from_numpy(random.normal(size=(20, 200)))
+    rows[16:] *= -1.0
+
+    def along(name: str) -> float:
+        found = RULES[name].apply(bounded(rows, 1.0), 4)
+        return float(found @ common / common.square().sum())
+
+    honest = float(rows[:16].mean(0) @ common / common.square().sum())
+    assert along("dissimilar") > 0.9 * honest > 1.2 * along("norm-bound")
+
+
 def test_the_largest_array_is_compared() -> None:
     random = np.random.default_rng(0)
     wide, other = (torch.from_numpy(random.normal(size=(9, d))) for d in (12, 5))
@@ -36,10 +51,9 @@ def test_the_largest_array_is_compared() -> None:
     rows = {"a": 9.0 * other, "b": wide.reshape(9, 3, 4)}
     settings = RobustConfig(rule="dissimilar", byzantine=2, norm_bound=0.0)
     flat = torch.cat([rows["a"], wide], 1)
-    likes = [max(cosine(wide[i].tolist(), wide[j].tolist()) for j in range(9) if j != i)
-             for i in range(9)]  # fmt: skip
-    kept = sorted(range(9), key=lambda i: likes[i])[:5]
-    assert 7 not in kept
+    kept = slow_kept(wide.tolist(), 2)
+    assert len(kept) == 3
+    assert not {7, 8} & set(kept)
     found = aggregate(settings, rows)
     np.testing.assert_allclose(found["a"].numpy(), flat[kept, :5].mean(0).numpy())
     np.testing.assert_allclose(found["b"].flatten().numpy(), flat[kept, 5:].mean(0).numpy())

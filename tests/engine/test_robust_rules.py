@@ -87,13 +87,22 @@ def cosine(a: list[float], b: list[float]) -> float:
     return product / math.sqrt(squared(a, [0.0] * len(a)) * squared(b, [0.0] * len(b)))
 
 
+def slow_kept(rows: Rows, f: int) -> list[int]:
+    """Whom `dissimilar` keeps; of equals he goes who is higher in the first coordinate."""
+    like = [[cosine(a, b) for b in rows] for a in rows]
+    users = range(len(rows))
+
+    def nearest(i: int) -> float:
+        return sum(sorted((like[i][j] for j in users if j != i), reverse=True)[: max(f // 2, 1)])
+
+    kept = sorted(users, key=lambda i: (nearest(i), rows[i]))[: len(rows) - 3 * f // 2]
+    for _ in range(3 * f // 2):
+        kept.remove(min(kept, key=lambda i: (sum(like[i][j] for j in kept if j != i), rows[i])))
+    return kept
+
+
 def slow_dissimilar(rows: Rows, f: int) -> list[float]:
-    scores = []
-    for i, mine in enumerate(rows):
-        likes = sorted(-cosine(mine, other) for j, other in enumerate(rows) if j != i)
-        scores.append(-sum(likes[: max(f // 2, 1)]))
-    order = sorted(range(len(rows)), key=lambda i: scores[i])
-    return average([rows[i] for i in order[: len(rows) - 2 * f]])
+    return average([rows[i] for i in slow_kept(rows, f)])
 
 
 SLOW: dict[str, Callable[[Rows, int], list[float]]] = {
