@@ -20,21 +20,34 @@ from fedmeta.types import Examples, Params
 SMALL = 1e-6
 """Added to norms before C is divided by them."""
 
-Clipped = Callable[[Model, Params, Examples, float, Callable[[str], bool]], dict[str, Tensor]]
-"""``(model, parameters, examples, C, wanted) -> sums``: parameters ``(U, ...)``, examples stacked
-over users, in where their weight is positive; gradients are by the wanted parameters."""
+Clipped = Callable[
+    [Model, Params, Examples, float, Callable[[str], bool], Tensor | None], dict[str, Tensor]
+]
+"""``(model, parameters, examples, C, wanted, squares) -> sums``: parameters ``(U, ...)``, examples
+stacked over users, in where their weight is positive; gradients are by the wanted parameters;
+squared lengths of the features ``(U, N)``, which stay over steps, where they are known."""
 
 
 def clipped_sum(
-    model: Model, params: Params, examples: Examples, clip: float, wanted: Callable[[str], bool]
+    model: Model,
+    params: Params,
+    examples: Examples,
+    clip: float,
+    wanted: Callable[[str], bool],
+    squares: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The way that suits the head."""
     way = by_examples if model.head.tail is None else by_factors
-    return way(model, params, examples, clip, wanted)
+    return way(model, params, examples, clip, wanted, squares)
 
 
 def by_examples(
-    model: Model, params: Params, examples: Examples, clip: float, wanted: Callable[[str], bool]
+    model: Model,
+    params: Params,
+    examples: Examples,
+    clip: float,
+    wanted: Callable[[str], bool],
+    squares: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """For any head: every example's gradient is made, by automatic differentiation."""
     free = part(params, lambda name: is_head(name) and wanted(name))
@@ -46,8 +59,8 @@ def by_examples(
 
     each = vmap(vmap(grad(loss), in_dims=(None, None, 0, 1)))
     found: dict[str, Tensor] = each(dict(free), dict(fixed), examples.x, examples.y)
-    squares = torch.stack([g.square().flatten(2).sum(-1) for g in found.values()]).sum(0)
-    finite, factor = _factors(squares, examples.weight, clip)
+    norms = torch.stack([g.square().flatten(2).sum(-1) for g in found.values()]).sum(0)
+    finite, factor = _factors(norms, examples.weight, clip)
     return {
         name: (along(factor, g) * torch.where(along(finite, g), g, 0)).sum(1)
         for name, g in found.items()
@@ -55,7 +68,12 @@ def by_examples(
 
 
 def by_factors(
-    model: Model, params: Params, examples: Examples, clip: float, wanted: Callable[[str], bool]
+    model: Model,
+    params: Params,
+    examples: Examples,
+    clip: float,
+    wanted: Callable[[str], bool],
+    squares: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """For heads with an affine first layer, whose gradients are never made one by one.
 
@@ -71,11 +89,11 @@ def by_factors(
     z = torch.baddbmm(params[bias][..., None], params[weight], x.mT)
     error, rest = _errors(model, tail, params, z, examples.y)
     rest = part(rest, wanted)
-    length = torch.linalg.vector_norm(x, dim=-1).square() * wanted(weight) + float(wanted(bias))
-    squares = error.square().sum(-2) * length
+    length = lengths(x) if squares is None else squares
+    norms = error.square().sum(-2) * (length * wanted(weight) + float(wanted(bias)))
     for g in rest.values():
-        squares = squares + g.square().flatten(2).sum(-1)
-    finite, factor = _factors(squares, examples.weight, clip)
+        norms = norms + g.square().flatten(2).sum(-1)
+    finite, factor = _factors(norms, examples.weight, clip)
     error = error * factor[:, None]
     if not bool(finite.all()):
         error = torch.where(finite[:, None], error, 0)
@@ -87,6 +105,11 @@ def by_factors(
     if wanted(bias):
         out[bias] = error.sum(-1)
     return out
+
+
+def lengths(x: Tensor) -> Tensor:
+    """Squared lengths of features, ``(U, N, D) -> (U, N)``."""
+    return torch.linalg.vector_norm(x, dim=-1).square()
 
 
 def _errors(
@@ -108,8 +131,8 @@ def _errors(
     return error[..., 0].mT, rest
 
 
-def _factors(squares: Tensor, weight: Tensor, clip: float) -> tuple[Tensor, Tensor]:
-    """Which examples are finite, and what each gradient is multiplied by, ``(U, N)``."""
-    finite = squares.isfinite()
-    factor = (clip / (squares.sqrt() + SMALL)).clamp(max=1.0)
+def _factors(norms: Tensor, weight: Tensor, clip: float) -> tuple[Tensor, Tensor]:
+    """Which gradients are finite, and what each is multiplied by, from squared norms ``(U, N)``."""
+    finite = norms.isfinite()
+    factor = (clip / (norms.sqrt() + SMALL)).clamp(max=1.0)
     return finite, torch.where(finite & (weight > 0), factor, 0)

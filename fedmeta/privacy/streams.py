@@ -34,6 +34,14 @@ def gaussians(key: bytes, steps: int, count: int) -> NDArray[np.float32]:
         steps: rows.
         count: numbers in a row.
     """
+    out = np.empty((steps, count), dtype=np.float32)
+    _fill(out, key)
+    return out
+
+
+def _fill(out: NDArray[np.float32], key: bytes) -> None:
+    """Write the numbers of a key into an array ``(steps, count)``."""
+    steps, count = out.shape
     half = -(-count // 2)
     size = steps * half
     cipher = Cipher(algorithms.AES(key), _FROM_ZERO).encryptor()
@@ -49,11 +57,11 @@ def gaussians(key: bytes, steps: int, count: int) -> NDArray[np.float32]:
     radius *= np.float32(-2)
     np.sqrt(radius, out=radius)
     angle *= np.float32(np.pi) * _HALF
-    out = np.empty((steps, 2, half), dtype=np.float32)
-    shape = (steps, half)
-    np.multiply(np.cos(angle).reshape(shape), radius.reshape(shape), out=out[:, 0])
-    np.multiply(np.sin(angle, out=angle).reshape(shape), radius.reshape(shape), out=out[:, 1])
-    return out.reshape(steps, 2 * half)[:, :count]
+    cosine, sine = np.cos(angle), np.sin(angle, out=angle)
+    wide = (steps, half)
+    np.multiply(cosine.reshape(wide), radius.reshape(wide), out=out[:, :half])
+    rest = [part.reshape(wide)[:, : count - half] for part in (sine, radius)]
+    np.multiply(*rest, out=out[:, half:])
 
 
 def of_users(paths: Sequence[tuple[Part, ...]]) -> Callable[[str, int, int], Tensor]:
@@ -66,7 +74,7 @@ def of_users(paths: Sequence[tuple[Part, ...]]) -> Callable[[str, int, int], Ten
     def noise(side: str, steps: int, count: int) -> Tensor:
         drawn = np.empty((steps, len(paths), count), dtype=np.float32)
         for at, path in enumerate(paths):
-            drawn[:, at] = gaussians(key(*path, side, count), steps, count)
+            _fill(drawn[:, at], key(*path, side, count))
         return torch.from_numpy(drawn)
 
     return noise

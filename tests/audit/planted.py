@@ -41,8 +41,8 @@ def unclipped(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(cohort, "clipped", lambda leaves, clip, dual=None: dict(leaves))
     true = clipping.by_factors
 
-    def free(model: Any, params: Any, examples: Any, clip: float, wanted: Any) -> Any:
-        return true(model, params, examples, 1e9, wanted)
+    def free(model: Any, params: Any, examples: Any, clip: float, *rest: Any) -> Any:
+        return true(model, params, examples, 1e9, *rest)
 
     true_meet = example.meet
 

@@ -53,7 +53,12 @@ def having(run: Problem, records: int, batch: int) -> Noisy:
 
 
 def _nothing(
-    model: Model, params: Params, examples: Examples, clip: float, wanted: Callable[[str], bool]
+    model: Model,
+    params: Params,
+    examples: Examples,
+    clip: float,
+    wanted: Callable[[str], bool],
+    *rest: Any,
 ) -> dict[str, Tensor]:
     return {name: torch.zeros_like(value) for name, value in params.items() if wanted(name)}
 
@@ -174,9 +179,9 @@ def test_no_record_can_be_made_that_moves_more(head: str) -> None:
 
 def test_without_a_clip_the_tests_above_would_fail() -> None:
     def unclipped(
-        model: Model, params: Params, examples: Examples, clip: float, wanted: Callable[[str], bool]
+        model: Model, params: Params, examples: Examples, clip: float, *rest: Any
     ) -> dict[str, Tensor]:
-        return by_factors(model, params, examples, 1e9, wanted)
+        return by_factors(model, params, examples, 1e9, *rest)
 
     assert float(changes("reptile", "linear", pairs_of(20, 5), unclipped).max()) > 2 * CLIP
 
