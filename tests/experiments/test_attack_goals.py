@@ -32,9 +32,10 @@ def test_two_attackers_of_ten_cost_five_points_at_most(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("exact", [False, True])
-def test_a_backdoor_works_half_as_often_at_most(exact: bool, tmp_path: Path) -> None:
-    """One user in five plants it; before and after personalization, against the plain mean."""
-    asked = Asked(("backdoor",), (DEFENCE,), 0.2, exact)
+def test_one_rule_in_rounds_of_one_size(exact: bool, tmp_path: Path) -> None:
+    """One user in five attacks: a backdoor works half as often at most as with the plain mean,
+    before and after personalization, and no attack costs more than five points."""
+    asked = Asked((*UPDATES, "backdoor"), (DEFENCE,), 0.2, exact)
     found = attack(settings.read(DEFAULT), asked, tmp_path / "out").content
     success = {run["rule"]: run["success"] for run in found["runs"] if run["attack"] == "backdoor"}
     assert min(success["mean"]) > 0.9, success
