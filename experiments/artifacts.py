@@ -3,7 +3,6 @@
 import fcntl
 import itertools
 import json
-import math
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 import tomli_w
 from safetensors.torch import save_file
 
+from experiments.plain import plain
 from fedmeta.config import Config, ConfigError
 from fedmeta.types import Params
 from strategies.app import Outcome
@@ -184,14 +184,3 @@ def users_table(outcome: Outcome) -> pa.Table:
 def write_users(folder: Path, table: pa.Table) -> None:
     """``users.parquet``."""
     pq.write_table(table, folder / "users.parquet")
-
-
-def plain(value: Any) -> Any:
-    """A value that JSON can hold: tuples become lists, NaN and infinity null."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -44,10 +44,11 @@ def config_of(
 
 def show(content: Any, table: Any, as_json: bool) -> None:
     """Print a result for people, or as JSON."""
-    from experiments import tables
-    from experiments.artifacts import plain
-
     if as_json:
+        from experiments.plain import plain
+
         print(json.dumps(plain(content)))
     else:
+        from experiments import tables
+
         tables.show(table)

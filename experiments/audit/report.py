@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments import artifacts
-from experiments.artifacts import plain
 from experiments.audit import canary, inversion, membership
 from experiments.epsilon import mechanism_of
+from experiments.plain import plain
 from fedmeta.config import Config, ConfigError
 from fedmeta.methods import METHODS
 

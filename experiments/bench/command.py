@@ -164,7 +164,7 @@ def _report(
     as_json: bool,
 ) -> None:
     from experiments import tables
-    from experiments.artifacts import plain
+    from experiments.plain import plain
 
     found = []
     for row in rows:

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from experiments.artifacts import plain
+from experiments.plain import plain
 from experiments.report.interactive import figures
 from experiments.report.parts import Page
 

@@ -109,7 +109,8 @@ def by_factors(
 
 def lengths(x: Tensor) -> Tensor:
     """Squared lengths of features, ``(U, N, D) -> (U, N)``."""
-    return torch.linalg.vector_norm(x, dim=-1).square()
+    length: Tensor = torch.linalg.vector_norm(x, dim=-1)
+    return length.square()
 
 
 def _errors(

@@ -60,8 +60,8 @@ def _fill(out: NDArray[np.float32], key: bytes) -> None:
     cosine, sine = np.cos(angle), np.sin(angle, out=angle)
     wide = (steps, half)
     np.multiply(cosine.reshape(wide), radius.reshape(wide), out=out[:, :half])
-    rest = [part.reshape(wide)[:, : count - half] for part in (sine, radius)]
-    np.multiply(*rest, out=out[:, half:])
+    rest = count - half
+    np.multiply(sine.reshape(wide)[:, :rest], radius.reshape(wide)[:, :rest], out=out[:, half:])
 
 
 def of_users(paths: Sequence[tuple[Part, ...]]) -> Callable[[str, int, int], Tensor]:

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
-from experiments.artifacts import plain
 from experiments.found import Run
+from experiments.plain import plain
 from experiments.running import simulate
 from fedmeta.config import Config, flatten, known_keys, parse
 from fedmeta.head_file import weights_sha256
