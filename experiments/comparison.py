@@ -149,6 +149,7 @@ def _finish(
         {name: row.scores for name, row in rows.items()},
         config.data.support,
         resamples,
+        len(store.users("valid")),
     )
     for row in rows.values():
         row.summary["test"]["against_reference"] = _against(

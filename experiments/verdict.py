@@ -45,15 +45,25 @@ class Verdict(NamedTuple):
     sentence: str
 
 
-def verdict(metric: Metric, rows: Mapping[str, Scores], support: int, resamples: int) -> Verdict:
+CHOOSERS = 10
+"""Validation users below whom the sentence says how few have chosen."""
+
+
+def verdict(
+    metric: Metric,
+    rows: Mapping[str, Scores],
+    support: int,
+    resamples: int,
+    choosers: int = CHOOSERS,
+) -> Verdict:
     """Hold the personalizing method that is best for validation users against one model for all.
 
     Both sides are chosen by validation users, so that the choice flatters neither on test users:
     the method by its measure after adaptation (of equal ones, the one with the better start), and
     the one model for all, by its measure before, among the methods that train a model to be used
     as it is. Where there is nothing to
-    hold against each other, the sentence says so. A method that diverges on validation users
-    (NaN) is not chosen while another does not.
+    hold against each other, the sentence says so, as where the validation users, `choosers`, are
+    few. A method that diverges on validation users (NaN) is not chosen while another does not.
     """
     able = [name for name in rows if METHODS[name].personalizes]
     # The start of a meta-learner is not made to be used as it is: against that all would pay.
@@ -99,6 +109,9 @@ def verdict(metric: Metric, rows: Mapping[str, Scores], support: int, resamples:
             f" {hurt:.0%} of the users are worse off."
         )
     sentence += _beside(metric, rows, method, resamples)
+    if choosers < CHOOSERS and len(able) > 1:
+        chose = "1 validation user" if choosers == 1 else f"{choosers} validation users"
+        sentence += f" Only {chose} chose {method} among {len(able)} methods: it may be chance."
     return Verdict(
         found.low > 0, method, reference, found.mean, [found.low, found.high], hurt, sentence
     )

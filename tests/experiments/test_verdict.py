@@ -162,3 +162,14 @@ def test_what_needs_no_federation_is_named_beside() -> None:
     assert "Over local, which needs no federation, it gains +2.0 points (95 % interval" in sentence
     rows["local"] = scores(0.5, 0.75)
     assert verdict(ACCURACY, rows, 20, 500).sentence.endswith("No federation is needed for it.")
+
+
+def test_few_who_chose_are_named() -> None:
+    rows = {"fedavg": scores(0.5, 0.5), "reptile": scores(0.5, 0.9), "maml": scores(0.5, 0.8)}
+    said = "Only 3 validation users chose reptile among 2 methods"
+    assert said in verdict(ACCURACY, rows, 20, 500, 3).sentence
+    assert "Only 1 validation user chose" in verdict(ACCURACY, rows, 20, 500, 1).sentence
+    assert "Only" not in verdict(ACCURACY, rows, 20, 500, 10).sentence
+    assert "Only" not in verdict(ACCURACY, rows, 20, 500).sentence
+    del rows["maml"]
+    assert "Only" not in verdict(ACCURACY, rows, 20, 500, 3).sentence
