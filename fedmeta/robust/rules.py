@@ -14,6 +14,8 @@ from torch import Tensor
 SMOOTHING = 1e-6
 """Least distance in the weights of the geometric median (nu of RFA, as published)."""
 
+FINE = 2.0**40
+
 ROUNDS = 200
 CLOSE = 1e-12
 """The geometric median is found when a step is this short over the distances, or after so many."""
@@ -137,7 +139,8 @@ def dissimilar(rows: Tensor, f: int, part: Tensor | None = None) -> Tensor:
     length = torch.linalg.vector_norm(compared, dim=1, keepdim=True)
     unit = torch.where(length > 0, compared / length, 0.0)
     like, cut = unit @ unit.T, 3 * f // 2
-    like = (like + like.T) / 2  # two who are nearest to each other are exactly equal then
+    # Of 40 bits, sums of cosines are exact: colluders who send one thing are equal, in any order.
+    like = (like * FINE).round() / FINE
     nearest = like.fill_diagonal_(-torch.inf).sort(1, descending=True).values[:, : max(f // 2, 1)]
     left = _first(nearest.sum(1), rows, len(rows) - cut)
     like.fill_diagonal_(0.0)

@@ -57,3 +57,18 @@ def test_the_largest_array_is_compared() -> None:
     found = aggregate(settings, rows)
     np.testing.assert_allclose(found["a"].numpy(), flat[kept, :5].mean(0).numpy())
     np.testing.assert_allclose(found["b"].flatten().numpy(), flat[kept, 5:].mean(0).numpy())
+
+
+def test_who_agrees_in_what_is_compared_is_chosen_in_any_order() -> None:
+    """Copies of one array, and its opposites, differ in what is not compared alone."""
+    random = np.random.default_rng(0)
+    settings = RobustConfig(rule="dissimilar", byzantine=4, norm_bound=0.0)
+    for _ in range(20):
+        wide = random.normal(size=(17, 40))
+        wide[9:13], wide[13:] = 3.0 * wide[8], -7.0 * wide[8]
+        rows = {"a": torch.from_numpy(random.normal(size=(17, 2))), "b": torch.from_numpy(wide)}
+        order = torch.from_numpy(random.permutation(17))
+        found = aggregate(settings, rows)
+        other = aggregate(settings, {name: value[order] for name, value in rows.items()})
+        for name in rows:
+            np.testing.assert_allclose(found[name].numpy(), other[name].numpy(), atol=1e-12)
