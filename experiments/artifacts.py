@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,14 @@ from safetensors.torch import save_file
 
 from experiments.plain import plain
 from fedmeta.config import Config, ConfigError
+from fedmeta.data.store import UserStore
 from fedmeta.types import Params
 from strategies.app import Outcome
-from strategies.checkpoint import CheckpointError, absolute
+from strategies.checkpoint import CheckpointError, absolute, outside, same
 from strategies.events import RoundDone
+
+READ = "data.json"
+"""Digests of what the runs of a folder with several of them read."""
 
 
 def make_folder(out: Path | str, name: str) -> Path:
@@ -179,6 +183,20 @@ def users_table(outcome: Outcome) -> pa.Table:
                 )
             )
     return pa.concat_tables(parts)
+
+
+def pin(folder: Path, config: Config, store: UserStore, resumed: bool) -> None:
+    """Keep digests of what the runs of a folder read, or refuse to go on with other data.
+
+    Raises:
+        CheckpointError: what differs from when the folder was begun.
+    """
+    now, before = outside(config, store), {}
+    if not resumed:
+        return write_json(folder / READ, now)
+    with suppress(OSError, ValueError):  # without it nobody knows what was read
+        before = json.loads((folder / READ).read_text(encoding="utf-8"))
+    same(before if isinstance(before, dict) else {}, now, folder)
 
 
 def write_users(folder: Path, table: pa.Table) -> None:

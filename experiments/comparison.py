@@ -14,7 +14,7 @@ from experiments.clock import set_target
 from experiments.found import Comparison, Row, Run
 from experiments.jobs import Job
 from experiments.running import Encoded, prepare
-from experiments.selection import ALL, PLAN, Selection, select, with_method
+from experiments.selection import ALL, PLAN, Plan, Selection, go_on, select, with_method
 from experiments.side_by_side import ended
 from experiments.verdict import Scores, verdict
 from fedmeta import unread
@@ -75,15 +75,17 @@ def compare(
     # Local fits whatever the data and the head are: with it only these are checked.
     backbone_s = prepare(with_method(config, "local"), encoded)
     chosen = select(config, methods, baselines)
-    task = build(with_method(config, "local")).population.store.task
+    store = build(with_method(config, "local")).population.store
+    task = store.task
     read_by = unread.check(config, chosen.methods, task)
     if resume is None:
         folder = artifacts.make_folder(out or config.run.out, config.run.name or "compare")
         artifacts.write_config(folder, config)
     else:
         folder = artifacts.reopen(resume)
-    plan = {"methods": list(methods), "seeds": seeds, "baselines": baselines}
-    artifacts.write_json(folder / PLAN, plan)
+        go_on(folder, Plan(list(methods), seeds, baselines), config)
+    artifacts.pin(folder, config, store, resume is not None)
+    artifacts.write_json(folder / PLAN, Plan(list(methods), seeds, baselines)._asdict())
     fits = [name for name in chosen.methods if name not in chosen.left_out]
     jobs = [
         Job(

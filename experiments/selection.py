@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from experiments import settings
 from fedmeta.config import Config, ConfigError
 from fedmeta.methods import METHODS
 from fedmeta.problem import build
+from strategies import checkpoint
 
 ALL = "all"
 PLAN = "plan.json"
@@ -83,6 +85,23 @@ def with_method(config: Config, name: str, seed: int | None = None) -> Config:
         return config.model_copy(update={"method": method})
     run = config.run.model_copy(update={"seed": seed})
     return config.model_copy(update={"method": method, "run": run})
+
+
+def go_on(folder: Path, plan: Plan, config: Config) -> None:
+    """Refuse to go on with fewer methods or seeds than were begun, or with other settings.
+
+    Raises:
+        ConfigError, CheckpointError: what differs.
+    """
+    before = planned(folder)
+    if set(before.methods) - set(plan.methods) or before.seeds > plan.seeds:
+        raise ConfigError(
+            f"--resume {str(folder)!r} was begun with {before.seeds} seed(s) of"
+            f" {','.join(before.methods)}, not {plan.seeds} of {','.join(plan.methods)}; leave"
+            " --methods and --seeds away, name more of them, or start anew in another --out"
+        )
+    was = checkpoint.decisive(settings.read(folder / "config.toml"))
+    checkpoint.same(was, checkpoint.decisive(config), folder)
 
 
 def planned(folder: Path) -> Plan:

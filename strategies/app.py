@@ -1,6 +1,5 @@
 """The Flower ServerApp: train, choose on validation users, judge test users once."""
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -91,10 +90,7 @@ def run(
     check_turns(problem)
     decisive = checkpoint.decisive(settings)
     if folder is not None:
-        decisive["data (sha256)"] = checkpoint.data_digest(store)
-        if trace := settings.devices.trace:
-            content = Path(trace).expanduser().read_bytes()
-            decisive["devices.trace (sha256)"] = hashlib.sha256(content).hexdigest()
+        decisive |= checkpoint.outside(settings, store)
     resumed = checkpoint.read(folder, decisive) if folder else None
 
     def save(progress: checkpoint.Progress) -> None:

@@ -137,16 +137,21 @@ def absolute(name: str) -> str:
     return str(path.resolve()) if path.is_file() else name
 
 
-def data_digest(store: UserStore) -> str:
-    """A digest of users, items, labels and splits: the same path may hold other data."""
-    return store.digest
+def outside(settings: Config, store: UserStore) -> dict[str, Scalar]:
+    """Digests of what a run reads: the same path may hold other users, items, labels or splits."""
+    found: dict[str, Scalar] = {"data (sha256)": store.digest}
+    if trace := settings.devices.trace:
+        content = Path(trace).expanduser().read_bytes()
+        found["devices.trace (sha256)"] = hashlib.sha256(content).hexdigest()
+    return found
 
 
 def rounds(folder: Path) -> list[int]:
     """Rounds of which a checkpoint is there."""
     if not folder.is_dir():
         return []
-    return [int(path.name) for path in folder.iterdir() if path.name.isdigit()]
+    names = (path.name for path in folder.iterdir())
+    return [int(name) for name in names if name.isascii() and name.isdecimal()]
 
 
 @cache
@@ -170,13 +175,15 @@ def _read_one(folder: Path, settings: Mapping[str, Scalar]) -> Progress:
         raise _DamagedError(f"{MANIFEST} is not a manifest of fedmeta")
     if _digest({key: value for key, value in body.items() if key != "sha256"}) != body["sha256"]:
         raise _DamagedError(f"{MANIFEST} was changed: its sha256 does not fit")
-    if body["format"] != FORMAT:
+    if body.get("format") != FORMAT:
         raise CheckpointError(
-            f"{str(folder)!r} has format {body['format']}, and this fedmeta reads format {FORMAT}"
-            f" alone: go on with a fedmeta of format {body['format']}, or start the run anew in"
+            f"{str(folder)!r} has format {body.get('format')}, and this fedmeta reads format"
+            f" {FORMAT} alone: go on with a fedmeta of that format, or start the run anew in"
             " another folder"
         )
-    if hashlib.sha256(state).hexdigest() != body["state"]["sha256"]:
+    if not all(isinstance(body.get(part), dict) for part in ("state", "settings")):
+        raise _DamagedError(f"{MANIFEST} is not a manifest of fedmeta")
+    if hashlib.sha256(state).hexdigest() != body["state"].get("sha256"):
         raise _DamagedError(f"{STATE} was changed or cut: its sha256 does not fit")
     same(body["settings"], settings, folder)
     try:

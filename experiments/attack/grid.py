@@ -1,13 +1,13 @@
 """Every attack against every rule: one run for each pair, judged on users nobody attacked."""
 
-import json
 from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, get_args
 
-from experiments import artifacts, settings
+from experiments import artifacts
+from experiments.attack import cells as files
 from experiments.attack import figures, poison
 from experiments.attack.attacks import ATTACKS
 from experiments.attack.client import Plan, app_of
@@ -20,13 +20,11 @@ from fedmeta.methods import METHODS
 from fedmeta.problem import build
 from fedmeta.sections.robust import RobustConfig
 from fedmeta.threads import one_thread
-from strategies import checkpoint
 from strategies.app import Outcome, run
 from strategies.errors import ClientError
 from strategies.events import Listener, ignore
 
 RULES: tuple[str, ...] = get_args(RobustConfig.model_fields["rule"].annotation)
-CELLS = "cells"
 
 
 class Asked(NamedTuple):
@@ -81,17 +79,20 @@ def attack(
     if any(ATTACKS[name].data == "trigger" for name in asked.attacks):
         marked = poison.triggered(build(_with(config, "mean")), encoded)
     who = {"share": asked.share, "exact": asked.exact}
-    folder = _folder(config, who, out, resume)
+    _check_anybody(config, asked)
+    folder = files.folder_of(config, who, out, resume)
+    store = build(_with(config, "mean")).population.store
+    artifacts.pin(folder, config, store, resume is not None)
     pairs = [(a, r) for r, a in product(fits, asked.attacks)]
     cells: dict[tuple[str, str], dict[str, Any]] = {}
     with artifacts.hold(folder):
         for number, (name, rule) in enumerate(pairs):
-            path = folder / CELLS / f"{name}--{rule}.json"
-            if not path.exists():
+            path = folder / files.CELLS / f"{name}--{rule}.json"
+            if (cell := files.read(path)) is None:
                 plan = Plan(ATTACKS[name], asked.share, asked.exact, marked)
                 cell = _cell(_with(config, rule), plan, listeners(f"{name} / {rule}"))
-                _write(path, cell)
-            cells[name, rule] = json.loads(path.read_text(encoding="utf-8"))
+                files.write(path, cell)
+            cells[name, rule] = cell
             if name == "none" and cells[name, rule]["died"]:
                 raise ClientError(f"{rule}, without attack: {cells[name, rule]['died']}")
             finished(number + 1, len(pairs))
@@ -119,6 +120,18 @@ def _checked(asked: Asked) -> Asked:
         attacks=tuple(dict.fromkeys(("none", *asked.attacks))),
         rules=tuple(dict.fromkeys(("mean", *asked.rules))),
     )
+
+
+def _check_anybody(config: Config, asked: Asked) -> None:
+    """Refuse a share of which nobody attacks: the table would say that no attack does harm."""
+    training = len(build(_with(config, "mean")).population.store.users("train"))
+    among = min(config.federation.users_per_round, training) if asked.exact else training
+    if not round(asked.share * among):
+        where = "of a round" if asked.exact else "of training"
+        raise ConfigError(
+            f"--share {asked.share:g} of {among} users {where} is nobody; use {1 / among:.2g} or"
+            " more"
+        )
 
 
 def _settled(config: Config) -> Config:
@@ -190,23 +203,6 @@ def _fitting(config: Config, rules: Sequence[str]) -> tuple[list[str], dict[str,
     return fits, left_out
 
 
-def _folder(config: Config, who: dict[str, Any], out: Path | None, resume: Path | None) -> Path:
-    """The folder of the grid, with its config and what was asked for."""
-    if resume is None:
-        folder = artifacts.make_folder(out or config.run.out, config.run.name or "attack")
-        artifacts.write_config(folder, config)
-        artifacts.write_json(folder / "plan.json", who)
-        (folder / CELLS).mkdir()
-        return folder
-    folder = artifacts.reopen(resume)
-    before = checkpoint.decisive(settings.read(folder / "config.toml"))
-    checkpoint.same(before, checkpoint.decisive(config), folder)
-    plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
-    if plan != who:
-        raise ConfigError(f"--resume {str(folder)!r} was begun with {plan}, not {who}")
-    return folder
-
-
 def _cell(config: Config, plan: Plan, listener: Listener) -> dict[str, Any]:
     """One run: users' scores before and after, and how often the trigger works."""
     problem = build(config)
@@ -237,9 +233,3 @@ def _scores(outcome: Outcome) -> dict[str, Any]:
     before, after = outcome.scores["test"][[0, -1], 0]
     valid = float(outcome.scores["valid"][-1, 0].mean())
     return {"before": before.tolist(), "after": after.tolist(), "valid": valid}
-
-
-def _write(path: Path, cell: dict[str, Any]) -> None:
-    beside = path.with_suffix(".part")
-    artifacts.write_json(beside, cell)
-    beside.replace(path)

@@ -102,6 +102,7 @@ def run(
         artifacts.write_config(folder, config)
     else:
         folder = artifacts.reopen(resume)
+    artifacts.pin(folder, config, store, resume is not None)
     artifacts.write_json(folder / axes.FILE, asked._asdict())
     with artifacts.hold(folder):
         to_do = [cell for cell in found.run if not _done(folder / cell.name, cell.config)]

@@ -10,6 +10,7 @@ from experiments import artifacts, settings
 from experiments.comparison import Listeners, compare
 from experiments.running import Encoded
 from fedmeta.config import Config, ConfigError, known_keys
+from fedmeta.data.sources import load
 from fedmeta.methods import METHODS
 from strategies import checkpoint
 from strategies.events import ignore
@@ -205,6 +206,7 @@ def _found(home: Path, methods: Sequence[str], seeds: int, config: Config) -> di
         return None
     before = checkpoint.decisive(settings.read(home / "config.toml"))
     checkpoint.same(before, checkpoint.decisive(config), home)
+    artifacts.pin(home, config, load(config.data), True)
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if list(content["methods"]) != list(methods) or len(content["seeds"]) != seeds:
         raise ConfigError(

@@ -55,6 +55,7 @@ def test_folders(folder: Path, content: Any) -> None:
     assert {path.name for path in folder.iterdir()} == runs | {
         "config.toml",
         "plan.json",
+        "data.json",
         "compare.json",
     }
     assert content["seeds"] == list(SEEDS)

@@ -167,6 +167,22 @@ def test_every_mutation_is_detected(tmp_path: Path, mutations: int) -> None:
         shutil.rmtree(bad)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"format": None}, {"settings": None}, {"state": None}, {"state": {}}, {"settings": 1}],
+)
+def test_foreign_manifests_with_a_seal(tmp_path: Path, change: dict[str, object]) -> None:
+    """What a checkpoint should have is not there, or another thing, under a sha256 that fits."""
+    checkpoint.write(tmp_path, progress(4), SETTINGS)
+    (tmp_path / "\u00b2").mkdir()  # a digit, and no number
+    assert checkpoint.rounds(tmp_path) == [4]
+    path = tmp_path / "4" / "manifest.json"
+    body = json.loads(path.read_bytes()) | change
+    path.write_text(json.dumps(sealed({k: v for k, v in body.items() if v is not None})))
+    with pytest.raises(CheckpointError):
+        checkpoint.read(tmp_path, SETTINGS)
+
+
 def _says_the_same(a: bytes, b: bytes) -> bool:
     try:
         return bool(json.loads(a) == json.loads(b))
