@@ -34,7 +34,8 @@ def test_two_attackers_of_ten_cost_five_points_at_most(tmp_path: Path) -> None:
 @pytest.mark.parametrize("exact", [False, True])
 def test_one_rule_in_rounds_of_one_size(exact: bool, tmp_path: Path) -> None:
     """One user in five attacks: a backdoor works half as often at most as with the plain mean,
-    before and after personalization, and no attack costs more than five points."""
+    before and after personalization, and no attack costs more than five points. That is of one
+    seed; docs/attacks.md tells of others, some of which do not reach it."""
     asked = Asked((*UPDATES, "backdoor"), (DEFENCE,), 0.2, exact)
     found = attack(settings.read(DEFAULT), asked, tmp_path / "out").content
     success = {run["rule"]: run["success"] for run in found["runs"] if run["attack"] == "backdoor"}
