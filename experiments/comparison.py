@@ -76,8 +76,7 @@ def compare(
     backbone_s = prepare(with_method(config, "local"), encoded)
     chosen = select(config, methods, baselines)
     store = build(with_method(config, "local")).population.store
-    task = store.task
-    read_by = unread.check(config, chosen.methods, task)
+    read_by = unread.check(config, chosen.methods, store.task)
     if resume is None:
         folder = artifacts.make_folder(out or config.run.out, config.run.name or "compare")
         artifacts.write_config(folder, config)

@@ -76,7 +76,7 @@ def write(folder: Path, progress: Progress, settings: Mapping[str, Scalar]) -> N
         "versions": versions(),
         "state": {"sha256": hashlib.sha256(state).hexdigest(), "bytes": len(state)},
     }
-    body["sha256"] = _digest(body)
+    body["sha256"] = digest(body)
     beside = folder / f".{number}.{os.getpid()}.part"
     try:
         beside.mkdir(parents=True, exist_ok=True)
@@ -173,7 +173,7 @@ def _read_one(folder: Path, settings: Mapping[str, Scalar]) -> Progress:
         raise _DamagedError(f"{MANIFEST} or {STATE} cannot be read ({error})") from None
     if not isinstance(body, dict) or "sha256" not in body:
         raise _DamagedError(f"{MANIFEST} is not a manifest of fedmeta")
-    if _digest({key: value for key, value in body.items() if key != "sha256"}) != body["sha256"]:
+    if digest({key: value for key, value in body.items() if key != "sha256"}) != body["sha256"]:
         raise _DamagedError(f"{MANIFEST} was changed: its sha256 does not fit")
     if body.get("format") != FORMAT:
         raise CheckpointError(
@@ -240,5 +240,6 @@ def _progress(tensors: dict[str, Tensor], body: dict[str, Any]) -> Progress:
     return Progress(state, (value, number, best), history, read_back(body["trust"]))
 
 
-def _digest(body: Mapping[str, Any]) -> str:
+def digest(body: Mapping[str, Any]) -> str:
+    """The sha256 of what JSON can hold, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

@@ -1,6 +1,5 @@
 """The folder of a grid, and a file for each run, which a resumed grid believes if it is whole."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -41,11 +40,17 @@ def folder_of(config: Config, who: dict[str, Any], out: Path | None, resume: Pat
     return folder
 
 
-def write(path: Path, cell: dict[str, Any]) -> None:
-    """The file, with a digest of what it holds; never half of it under its name."""
+def write(path: Path, cell: dict[str, Any]) -> dict[str, Any]:
+    """The file, with a digest of what it holds; never half of it under its name.
+
+    Returns:
+        The cell as :func:`read` will give it.
+    """
+    cell = plain(cell)
     beside = path.with_suffix(".part")
-    artifacts.write_json(beside, cell | {DIGEST: _digest(cell)})
+    artifacts.write_json(beside, cell | {DIGEST: checkpoint.digest(cell)})
     beside.replace(path)
+    return cell
 
 
 def read(path: Path) -> dict[str, Any] | None:
@@ -57,8 +62,4 @@ def read(path: Path) -> dict[str, Any] | None:
     if not isinstance(cell, dict):
         return None
     found = cell.pop(DIGEST, None)
-    return cell if found == _digest(cell) else None
-
-
-def _digest(cell: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(plain(cell), sort_keys=True).encode()).hexdigest()
+    return cell if found == checkpoint.digest(cell) else None

@@ -79,9 +79,9 @@ def attack(
     if any(ATTACKS[name].data == "trigger" for name in asked.attacks):
         marked = poison.triggered(build(_with(config, "mean")), encoded)
     who = {"share": asked.share, "exact": asked.exact}
-    _check_anybody(config, asked)
-    folder = files.folder_of(config, who, out, resume)
     store = build(_with(config, "mean")).population.store
+    _check_anybody(config, asked, len(store.users("train")))
+    folder = files.folder_of(config, who, out, resume)
     artifacts.pin(folder, config, store, resume is not None)
     pairs = [(a, r) for r, a in product(fits, asked.attacks)]
     cells: dict[tuple[str, str], dict[str, Any]] = {}
@@ -90,8 +90,8 @@ def attack(
             path = folder / files.CELLS / f"{name}--{rule}.json"
             if (cell := files.read(path)) is None:
                 plan = Plan(ATTACKS[name], asked.share, asked.exact, marked)
-                cell = _cell(_with(config, rule), plan, listeners(f"{name} / {rule}"))
-                files.write(path, cell)
+                made = _cell(_with(config, rule), plan, listeners(f"{name} / {rule}"))
+                cell = files.write(path, made)
             cells[name, rule] = cell
             if name == "none" and cells[name, rule]["died"]:
                 raise ClientError(f"{rule}, without attack: {cells[name, rule]['died']}")
@@ -122,9 +122,8 @@ def _checked(asked: Asked) -> Asked:
     )
 
 
-def _check_anybody(config: Config, asked: Asked) -> None:
+def _check_anybody(config: Config, asked: Asked, training: int) -> None:
     """Refuse a share of which nobody attacks: the table would say that no attack does harm."""
-    training = len(build(_with(config, "mean")).population.store.users("train"))
     among = min(config.federation.users_per_round, training) if asked.exact else training
     if not round(asked.share * among):
         where = "of a round" if asked.exact else "of training"

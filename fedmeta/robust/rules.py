@@ -15,6 +15,7 @@ SMOOTHING = 1e-6
 """Least distance in the weights of the geometric median (nu of RFA, as published)."""
 
 FINE = 2.0**40
+"""Cosines are rounded to one over this, so that their sums are exact in float64."""
 
 ROUNDS = 200
 CLOSE = 1e-12
@@ -139,7 +140,7 @@ def dissimilar(rows: Tensor, f: int, part: Tensor | None = None) -> Tensor:
     length = torch.linalg.vector_norm(compared, dim=1, keepdim=True)
     unit = torch.where(length > 0, compared / length, 0.0)
     like, cut = unit @ unit.T, 3 * f // 2
-    # Of 40 bits, sums of cosines are exact: colluders who send one thing are equal, in any order.
+    # Colluders who send one thing are equal then, in any order of the users.
     like = (like * FINE).round() / FINE
     nearest = like.fill_diagonal_(-torch.inf).sort(1, descending=True).values[:, : max(f // 2, 1)]
     left = _first(nearest.sum(1), rows, len(rows) - cut)
